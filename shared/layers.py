@@ -60,7 +60,8 @@ class TimestepEmbedding(nn.Module):
 class ResnetBlock2D(nn.Module):
     """Two norm-SiLU-conv layers with a residual path: (b in h w) -> (b out h w).
 
-    The time embedding (b, temb_channels), if there is one, is added between the two convolutions.
+    ``temb``, the SiLU of the time embedding (b, temb_channels), is projected and added between the
+    two convolutions; its caller applies the SiLU, once for all blocks.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ResnetBlock2D(nn.Module):
     def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         if self.time_emb_proj is not None and temb is not None:
-            h = h + self.time_emb_proj(F.silu(temb))[:, :, None, None]
+            h = h + self.time_emb_proj(temb)[:, :, None, None]
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 

@@ -1,0 +1,278 @@
+"""The U-Net that denoises, conditioned on text by cross-attention.
+
+Rombach et al. 2022 (arXiv 2112.10752), on the residual U-Net of Dhariwal & Nichol 2021 (arXiv
+2105.05233). Built from the ``config.json`` of diffusers' ``UNet2DConditionModel``; ``state_dict()``
+keys and arithmetic are the same, so weights move either way with no conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.attention import Transformer2DModel
+from shared.conditioning import Conditioning
+from shared.layers import (
+    Downsample2D,
+    ResnetBlock2D,
+    TimestepEmbedding,
+    Upsample2D,
+    sinusoidal_embedding,
+)
+from shared.unet_config import Level, UNetConfig, parse_config
+
+
+class DownBlock(nn.Module):
+    """One level on the way down: residual blocks, perhaps with transformers, then half the size."""
+
+    def __init__(self, config: UNetConfig, level: Level, in_channels: int, last: bool) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            _resnet(config, in_channels if i == 0 else level.channels, level.channels)
+            for i in range(level.layers)
+        )
+        self.attentions = _transformers(config, level, level.layers * level.down_attention)
+        self.downsamplers = nn.ModuleList(
+            [] if last else [Downsample2D(level.channels, padding=config.downsample_padding)]
+        )
+
+    def forward(
+        self, x: Tensor, temb: Tensor, context: Tensor, context_mask: Tensor | None
+    ) -> list[Tensor]:
+        """x (b c h w) -> the output of every layer, for the skip connections."""
+        outputs = []
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(x, temb)
+            if self.attentions:
+                x = self.attentions[i](x, context, context_mask)
+            outputs.append(x)
+        for downsample in self.downsamplers:
+            outputs.append(downsample(x))
+        return outputs
+
+
+class MidBlock(nn.Module):
+    """The coarsest level: residual block, transformer, residual block."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        level = config.levels[-1]
+        self.attentions = _transformers(config, level, 1)
+        self.resnets = nn.ModuleList(
+            _resnet(config, level.channels, level.channels) for _ in range(2)
+        )
+
+    def forward(
+        self, x: Tensor, temb: Tensor, context: Tensor, context_mask: Tensor | None
+    ) -> Tensor:
+        x = self.resnets[0](x, temb)
+        x = self.attentions[0](x, context, context_mask)
+        return self.resnets[1](x, temb)
+
+
+class UpBlock(nn.Module):
+    """One level on the way up: each residual block also takes a skip; then twice the size."""
+
+    def __init__(
+        self, config: UNetConfig, level: Level, in_channels: int, skip_channels: int, last: bool
+    ) -> None:
+        super().__init__()
+        # One layer more than on the way down: the last takes what entered the level there.
+        ins = [in_channels] + [level.channels] * level.layers
+        skips = [level.channels] * level.layers + [skip_channels]
+        self.resnets = nn.ModuleList(
+            _resnet(config, i + skip, level.channels) for i, skip in zip(ins, skips, strict=True)
+        )
+        self.attentions = _transformers(config, level, (level.layers + 1) * level.up_attention)
+        self.upsamplers = nn.ModuleList([] if last else [Upsample2D(level.channels)])
+
+    def forward(
+        self,
+        x: Tensor,
+        skips: list[Tensor],
+        temb: Tensor,
+        context: Tensor,
+        context_mask: Tensor | None,
+    ) -> Tensor:
+        """x (b c h w); takes one skip a layer off the end of ``skips``."""
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
+            if self.attentions:
+                x = self.attentions[i](x, context, context_mask)
+        for upsample in self.upsamplers:
+            # The size of the next skip, not twice this one: on the way down odd sizes round up.
+            x = upsample(x, size=skips[-1].shape[2:])
+        return x
+
+
+class UNet(nn.Module):
+    """The network F of a denoiser: (x, c_noise, cond) -> model output.
+
+    Attributes:
+        config: the configuration as given to :meth:`from_config`, for saving.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {}
+        self.hyper = config
+        channels = [level.channels for level in config.levels]
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(
+            channels[0], config.time_embed_dim, config.time_cond_proj_dim
+        )
+        self.class_embedding = _class_embedding(config)
+        last = len(channels) - 1
+        self.down_blocks = nn.ModuleList(
+            DownBlock(config, level, channels[max(i - 1, 0)], last=i == last)
+            for i, level in enumerate(config.levels)
+        )
+        self.mid_block = MidBlock(config)
+        self.up_blocks = nn.ModuleList(
+            UpBlock(
+                config,
+                config.levels[i],
+                in_channels=channels[min(i + 1, last)],
+                skip_channels=channels[max(i - 1, 0)],
+                last=i == 0,
+            )
+            for i in reversed(range(len(channels)))
+        )
+        self.conv_norm_out = nn.GroupNorm(config.groups, channels[0], eps=config.eps)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> UNet:
+        """Build from the dict of diffusers' ``UNet2DConditionModel`` ``config.json``.
+
+        Missing keys have diffusers' defaults. As there, ``attention_head_dim`` is the NUMBER of
+        heads.
+
+        Raises:
+            UserError: an unsupported value, naming the key and the values that are allowed.
+        """
+        unet = cls(parse_config(config))
+        unet.config = dict(config)
+        return unet
+
+    def forward(self, x: Tensor, c_noise: Tensor, cond: Conditioning) -> Tensor:
+        """Run the network, in the dtype of its weights.
+
+        Args:
+            x: (b c h w) noisy latents, scaled by c_in.
+            c_noise: (b,) the network's time; it may be fractional.
+            cond: ``context`` (b n d) is needed always; ``context_mask`` (b n) is True where a token
+                may be attended to; ``vector`` is needed if the config has a class embedding, (b d)
+                for a projection and (b,) or (b 1) for an index or a timestep; ``concat``
+                (b c h w) joins x on the channels.
+
+        Returns:
+            (b out_channels h w) raw output, in the dtype of the weights.
+
+        Raises:
+            ValueError: a condition is missing, of the wrong size, or not one that the model takes.
+        """
+        dtype = self.conv_in.weight.dtype
+        x, context, context_mask = self._check(x, cond)
+        x, context = x.to(dtype), context.to(dtype)
+        temb = self._embed_time(c_noise, cond.vector, dtype)
+
+        x = self.conv_in(x)
+        skips = [x]
+        for block in self.down_blocks:
+            skips += block(skips[-1], temb, context, context_mask)
+        x = self.mid_block(skips[-1], temb, context, context_mask)
+        for block in self.up_blocks:
+            x = block(x, skips, temb, context, context_mask)
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
+
+    def _embed_time(self, c_noise: Tensor, vector: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Time (b,) and vector to the residual blocks' embedding (b temb_channels), activated.
+
+        Every residual block begins with a SiLU of it, so that is done here, once.
+        """
+        embedding = self._sinusoids(c_noise).to(dtype)
+        if self.class_embedding is None:
+            guidance = None if vector is None else vector.to(dtype)
+            return F.silu(self.time_embedding(embedding, guidance))
+        time = self.time_embedding(embedding)
+        assert vector is not None  # _check has seen to it
+        if self.hyper.class_embed_type is None:
+            label = self.class_embedding(vector.flatten().long())
+        elif self.hyper.class_embed_type == "timestep":
+            label = self.class_embedding(self._sinusoids(vector.flatten()).to(dtype))
+        else:
+            label = self.class_embedding(vector.to(dtype))
+        joined = (
+            torch.cat([time, label], dim=-1) if self.hyper.class_embeddings_concat else time + label
+        )
+        return F.silu(joined)
+
+    def _sinusoids(self, values: Tensor) -> Tensor:
+        return sinusoidal_embedding(
+            values,
+            self.hyper.levels[0].channels,
+            flip_sin_to_cos=self.hyper.flip_sin_to_cos,
+            freq_shift=self.hyper.freq_shift,
+        )
+
+    def _check(self, x: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Join ``concat`` to x; refuse conditions that do not fit, by name."""
+        if cond.concat is not None:
+            x = torch.cat([x, cond.concat.to(x.dtype)], dim=1)
+        if x.shape[1] != self.hyper.in_channels:
+            extra = 0 if cond.concat is None else cond.concat.shape[1]
+            raise ValueError(
+                f"this U-Net takes {self.hyper.in_channels} channels; got {x.shape[1] - extra} of "
+                f"x and {extra} of cond.concat"
+            )
+        context_dim = self.hyper.levels[0].context_dim
+        if cond.context is None:
+            raise ValueError(f"this U-Net needs cond.context (b n {context_dim})")
+        if cond.context.shape[0] != x.shape[0] or cond.context.shape[-1] != context_dim:
+            raise ValueError(
+                f"cond.context must be ({x.shape[0]} n {context_dim}), not "
+                f"{tuple(cond.context.shape)}"
+            )
+        takes_vector = self.class_embedding is not None
+        if takes_vector and cond.vector is None:
+            raise ValueError("this U-Net needs cond.vector: its config has a class embedding")
+        mayhave = takes_vector or self.hyper.time_cond_proj_dim is not None
+        if cond.vector is not None and not mayhave:
+            raise ValueError("this U-Net takes no cond.vector: its config has no class embedding")
+        mask = None if cond.context_mask is None else cond.context_mask.bool()[:, None, None, :]
+        return x, cond.context, mask
+
+
+def _resnet(config: UNetConfig, in_channels: int, out_channels: int) -> ResnetBlock2D:
+    return ResnetBlock2D(in_channels, out_channels, config.temb_channels, config.groups, config.eps)
+
+
+def _transformers(config: UNetConfig, level: Level, count: int) -> nn.ModuleList:
+    return nn.ModuleList(
+        Transformer2DModel(
+            level.channels,
+            level.heads,
+            level.context_dim,
+            layers=level.transformer_layers,
+            groups=config.groups,
+            use_linear_projection=config.use_linear_projection,
+        )
+        for _ in range(count)
+    )
+
+
+def _class_embedding(config: UNetConfig) -> nn.Module | None:
+    if config.num_class_embeds is not None and config.class_embed_type is None:
+        return nn.Embedding(config.num_class_embeds, config.time_embed_dim)
+    builders = {
+        None: lambda: None,
+        "timestep": lambda: TimestepEmbedding(config.levels[0].channels, config.time_embed_dim),
+        "projection": lambda: TimestepEmbedding(config.class_input_dim, config.time_embed_dim),
+        "simple_projection": lambda: nn.Linear(config.class_input_dim, config.time_embed_dim),
+    }
+    return builders[config.class_embed_type]()
