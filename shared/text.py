@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from shared.clip_text import CLIPTextTransformer, create
-from shared.tokenizer import load_tokenizer, train_tokenizer
+from shared.tokenizer import load_tokenizer, max_length, train_tokenizer
 from shared.weights import TRANSFORMERS, load_into, load_state, read_config, save_component
 
 __all__ = ["TextEncoder", "create", "train_tokenizer"]
@@ -32,7 +32,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        self.max_length: int = tokenizer.truncation["max_length"]
+        self.max_length = max_length(tokenizer)
 
     @classmethod
     def load(
@@ -66,8 +66,8 @@ class TextEncoder(nn.Module):
     ) -> TextEncoder:
         """A new transformer for the vocabulary and length of the tokenizer folder."""
         loaded = load_tokenizer(tokenizer)
-        length = loaded.truncation["max_length"]
-        return cls(create(loaded.get_vocab_size(), hidden_size, layers, heads, length), loaded)
+        model = create(loaded.get_vocab_size(), hidden_size, layers, heads, max_length(loaded))
+        return cls(model, loaded)
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write ``folder`` (a model's ``text_encoder/``) so that transformers opens it too."""

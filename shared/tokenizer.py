@@ -71,15 +71,22 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             tokenizer = _from_vocab_and_merges(folder)
         settings = _read_settings(folder)
         pad = settings["pad_token"]
-        max_length = int(settings["model_max_length"])
+        length = int(settings["model_max_length"])
         pad_id = tokenizer.token_to_id(pad)
         if pad_id is None:
             raise ValueError(f"the padding token {pad!r} is not in the vocabulary")
-        tokenizer.enable_truncation(max_length)
-        tokenizer.enable_padding(length=max_length, pad_id=pad_id, pad_token=pad)
+        tokenizer.enable_truncation(length)
+        tokenizer.enable_padding(length=length, pad_id=pad_id, pad_token=pad)
     except Exception as error:  # the Rust side raises bare Exception for a broken tokenizer.json
         raise UserError(f"{folder}: not a CLIP tokenizer folder ({error})") from error
     return tokenizer
+
+
+def max_length(tokenizer: Tokenizer) -> int:
+    """How many tokens a loaded tokenizer pads and truncates every text to."""
+    if tokenizer.truncation is None:
+        raise ValueError("this tokenizer has no greatest length")
+    return tokenizer.truncation["max_length"]
 
 
 def train_tokenizer(

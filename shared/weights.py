@@ -18,29 +18,12 @@ from torch import Tensor, nn
 
 from shared.errors import UserError
 from shared.files import whole_file
+from shared.layout import CONVERT, PICKLES, read_json
 
 Module = TypeVar("Module", bound=nn.Module)
 
 DIFFUSION = "diffusion_pytorch_model"  # what diffusers calls the weights of its components
 TRANSFORMERS = "model"  # and transformers those of its own
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
-
-    Raises:
-        UserError: no such file, or not a JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} does not hold a JSON object")
-    return value
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -183,10 +166,7 @@ def _weight_files(folder: Path, basename: str) -> list[Path]:
             return _shards(index)
     found = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
     if found:
-        raise UserError(
-            f"{folder} has only {found[0]}: pickle checkpoints are not loaded; "
-            f"convert it to {basename}.safetensors"
-        )
+        raise UserError(f"{folder} has {found[0]} but no {basename}.safetensors: {CONVERT}")
     raise UserError(f"{folder} has no {basename}.safetensors")
 
 
