@@ -7,7 +7,6 @@ A data set is a folder as Hugging Face's ``imagefolder`` loader knows it: pictur
 import hashlib
 import json
 import math
-import os
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -67,8 +66,8 @@ def layout(scene: Scene) -> tuple[Placement, ...]:
     """Where each object of the scene goes, in the order of ``scene.objects``."""
     rng = random.Random(scene.seed)
     if scene.relation is None:
-        side = rng.uniform(0.68, 0.94)
-        slack = (1 - side) / 2
+        side = rng.uniform(0.66, 0.92)
+        slack = max(0.0, 0.94 - side) / 2  # turned corners want some room too
         x, y = (0.5 + rng.uniform(-slack, slack) for _ in range(2))
         return (Placement(x, y, side, rng.uniform(-12, 12)),)
     return tuple(_half(rng, scene.relation, subject) for subject in (True, False))
@@ -147,8 +146,9 @@ def write_dataset(
 ) -> None:
     """Render the first ``count`` scenes of a series into an imagefolder.
 
-    A picture depends on ``seed`` and its number only, so a larger ``count`` adds to a folder written
-    before and an interrupted run goes on where it was. The metadata come last and all at once.
+    A picture depends on ``seed`` and its number only, so a larger ``count`` adds to a folder
+    written before and an interrupted run goes on where it was. The metadata come last and all at
+    once.
 
     Args:
         out: the folder; made if absent.
@@ -207,7 +207,7 @@ def _claim(out: Path, origin: dict) -> None:
 
 
 def _vocabulary_hash() -> str:
-    """Changes whenever the scenes of a series might."""
+    """Tells another vocabulary or other held-out prompts; changes of this code go unnoticed."""
     return hashlib.sha256(VOCABULARY.read_bytes() + PROMPTS.read_bytes()).hexdigest()[:16]
 
 
@@ -232,7 +232,7 @@ def _write_chunk(out: Path, size: int, seed: int, indices: range) -> list[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         render(scene, size).save(part, format="PNG", compress_level=1)
-        os.replace(part, path)
+        part.replace(path)
     return lines
 
 
@@ -240,7 +240,7 @@ def _write_whole(path: Path, content: bytes) -> None:
     """A reader sees the old file or the new one, never half of it."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
-    os.replace(part, path)
+    part.replace(path)
 
 
 @dataclass(frozen=True)
@@ -289,4 +289,6 @@ def _read_row(folder: Path, where: str, line: str) -> Row:
     picture = folder / row["file_name"]
     if not picture.is_file():
         raise UserError(f"{where}: there is no picture {row['file_name']} in {folder}")
-    return Row(picture, row["text"], {k: v for k, v in row.items() if k not in ("file_name", "text")})
+    return Row(
+        picture, row["text"], {k: v for k, v in row.items() if k not in ("file_name", "text")}
+    )

@@ -1,9 +1,9 @@
 """What scenes are made of: the named objects, the named colours, and their pixels.
 
-``objects.json`` is the vocabulary, one object a line: the emoji, its name, the noun phrases a person
-would use (article included, so "a slice of pizza" and "grapes" both read well), and two measured
-lists: the backgrounds on which it would vanish and the colours it can be repainted in so that the
-change shows. Composing captions needs this file only; pixels need the emoji font.
+``objects.json`` is the vocabulary, one object a line: the emoji, its name, the noun phrases a
+person would use (article included, so "a slice of pizza" and "grapes" both read well), and two
+measured lists: the backgrounds on which it would vanish and the colours it can be repainted in so
+that the change shows. Composing captions needs this file only; pixels need the emoji font.
 """
 
 import json
@@ -102,8 +102,18 @@ def _font() -> ImageFont.FreeTypeFont:
 @lru_cache(maxsize=512)
 def _bitmap(emoji: str) -> Image.Image:
     """The emoji as RGBA, cropped to what is drawn."""
-    cell = Image.new("RGBA", CELL)
-    ImageDraw.Draw(cell).text((0, 0), emoji, font=_font(), embedded_color=True)
+
+    def draw(paper: int) -> np.ndarray:
+        cell = Image.new("RGB", CELL, (paper, paper, paper))
+        ImageDraw.Draw(cell).text((0, 0), emoji, font=_font(), embedded_color=True)
+        return np.asarray(cell, dtype=np.int16)
+
+    # Text drawn on transparent paper gets dark fringes (Pillow blends the alpha band too); black
+    # paper gives the premultiplied colours, and what white paper adds tells the alpha.
+    premultiplied = draw(0)
+    alpha = 255 - (draw(255) - premultiplied).max(axis=-1, keepdims=True)
+    bands = np.concatenate([np.minimum(premultiplied, alpha), alpha], axis=-1).astype(np.uint8)
+    cell = Image.frombytes("RGBa", CELL, bands.tobytes()).convert("RGBA")
     box = cell.getbbox()
     if box is None:
         raise UserError(f"the emoji font has no glyph for {emoji!r}; install a newer font")
@@ -133,7 +143,7 @@ def repaint(bitmap: Image.Image, color: Color) -> Image.Image:
     # A nearly flat object would otherwise have its noise stretched over the whole ramp.
     knots = (min(low, middle - 0.25), middle, max(high, middle + 0.25))
     paint = np.array(color, dtype=np.float32)
-    ramp = np.stack([0.3 * paint, paint, 0.45 * paint + 0.55 * 255])
+    ramp = np.stack([0.3 * paint, paint, 0.6 * paint + 0.4 * 255])
     painted = np.stack([np.interp(luminance, knots, ramp[:, c]) for c in range(3)], axis=-1)
     return Image.fromarray(
         np.concatenate([painted, pixels[..., 3:]], axis=-1).round().astype(np.uint8), "RGBA"
@@ -141,7 +151,10 @@ def repaint(bitmap: Image.Image, color: Color) -> Image.Image:
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
-    """sRGB values of 0..255, shape (..., 3), in Oklab (Ottosson 2020, "A perceptual color space")."""
+    """sRGB values of 0..255, shape (..., 3), in Oklab.
+
+    Ottosson 2020, "A perceptual color space for image processing".
+    """
     srgb = np.asarray(rgb, dtype=np.float64) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     cones = linear @ np.array(
@@ -197,8 +210,6 @@ def measure(thing: SceneObject) -> SceneObject:
 
 def write_vocabulary(path: Path = VOCABULARY) -> None:
     """Measure every object again and rewrite the vocabulary (after adding a line to it)."""
-    rows = [
-        json.dumps(asdict(measure(thing)), ensure_ascii=False) for thing in objects().values()
-    ]
+    rows = [json.dumps(asdict(measure(thing)), ensure_ascii=False) for thing in objects().values()]
     path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
     objects.cache_clear()

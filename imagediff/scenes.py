@@ -1,10 +1,10 @@
 """Captioned scenes, drawn by lot: what is in the picture, and how a person would say it.
 
-A `Scene` says everything; `imagediff.data.render` turns it into pixels. Nothing here needs the font.
+A `Scene` says everything; `imagediff.data.render` makes pixels of it. Nothing here needs the font.
 
-Three kinds: a *single* object, a *recolour* (one object repainted: "a purple cat") and a *pair* in a
-relation ("a dog above a tree"). The evaluation prompts in ``prompts.jsonl`` name combinations that
-`compose` never yields, so that a model that draws them has not simply seen them.
+Three kinds: a *single* object, a *recolour* (one object repainted: "a purple cat") and a *pair* in
+a relation ("a dog above a tree"). The evaluation prompts in ``prompts.jsonl`` name combinations
+that `compose` never yields, so that a model that draws them has not simply seen them.
 """
 
 import json
@@ -218,7 +218,7 @@ def _spelling(rng: random.Random, colour: str) -> str:
 
 
 def with_article(words: str) -> str:
-    """"orange" -> "an orange"; meant for colour words, where the first letter decides."""
+    """ "orange" -> "an orange"; meant for colour words, where the first letter decides."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
