@@ -1,0 +1,267 @@
+"""The way of one picture: prompt -> conditioning -> guidance -> sampler -> latents -> picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from imagediff.codec import ImageCodec
+from imagediff.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, Settings, check_count
+from shared.checkpoints import load_denoiser, load_vae, model_hash, read_config
+from shared.conditioning import Conditioning
+from shared.denoiser import Denoiser
+from shared.devices import dtype_name, resolve_device, resolve_dtype
+from shared.errors import UserError
+from shared.guidance import classifier_free, plain
+from shared.models import find_model, known_words, unknown_words
+from shared.naming import choose
+from shared.noise import NoiseStream, seeded_noise
+from shared.provenance import version
+from shared.samplers import SAMPLERS, Callback
+from shared.schedules import NoiseSchedule, make_sigmas
+from shared.text import TextEncoder
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+GPU_BATCH = 8  # pictures computed at once on a GPU
+LARGEST = 8  # largest side that is taken, in multiples of the side the model was trained at
+
+
+@dataclass(frozen=True)
+class ImagePipeline:
+    """A text-to-image model, loaded: ``ImagePipeline.load("builtin")("a red apple")``."""
+
+    name: str
+    folder: Path
+    hash: str  # of the weights and configs
+    denoiser: Denoiser
+    noise_schedule: NoiseSchedule  # that the denoiser was trained on
+    codec: ImageCodec
+    text_encoder: TextEncoder
+    native_size: tuple[int, int]  # width and height in pixels that it was trained at
+    size_multiple: int  # of pixels: each level of the network halves the latents
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def load(
+        cls, model: str | Path = "builtin", device: str = "auto", dtype: str = "auto"
+    ) -> ImagePipeline:
+        """Load a model by name (``duotone models`` lists them) or from a folder.
+
+        Args:
+            model: a name, or a folder in diffusers' layout.
+            device: "auto", "cpu", "cuda" or "mps".
+            dtype: "auto", "float32", "bfloat16" or "float16".
+
+        Raises:
+            UserError: no such model or device, or a folder that is no whole text-to-image model.
+        """
+        where = resolve_device(device)
+        precision = resolve_dtype(dtype, where)
+        found = find_model(model)
+        denoiser = load_denoiser(found.folder, where, precision)
+        if denoiser.schedule is None:
+            raise UserError(f"model {found.name!r} has no list of trained noise levels")
+        codec = ImageCodec(_channels_last(load_vae(found.folder / "vae", where, precision)))
+        unet = read_config(found.folder / "unet")
+        sides = unet.get("sample_size") or 64  # of the latents
+        height, width = (sides, sides) if isinstance(sides, int) else sides
+        levels = len(unet.get("block_out_channels") or range(4))
+        return cls(
+            name=found.name,
+            folder=found.folder,
+            hash=model_hash(found.folder),
+            denoiser=_channels_last(denoiser),
+            noise_schedule=denoiser.schedule,
+            codec=codec,
+            text_encoder=TextEncoder.load(found.folder, where, precision),
+            native_size=(width * codec.factor, height * codec.factor),
+            size_multiple=codec.factor * 2 ** (levels - 1),
+            device=where,
+            dtype=precision,
+        )
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = 0,
+        steps: int = 25,
+        guidance_scale: float = 4.0,
+        sampler: str = DEFAULT_SAMPLER,
+        schedule: str = DEFAULT_SCHEDULE,
+        size: tuple[int, int] | None = None,
+        callback: Callback | None = None,
+    ) -> list[Image.Image]:
+        """Make ``count`` pictures of each prompt, with the seeds seed, seed + 1, ...
+
+        Args:
+            prompt: what to draw; a sequence of prompts gives ``count`` pictures of each, in order.
+            negative_prompt: what to move away from.
+            steps: of the sampler, 1 to 10000.
+            guidance_scale: how strongly the prompt is followed; 1 is off.
+            sampler: a name in :data:`shared.samplers.SAMPLERS`.
+            schedule: a name in :data:`shared.schedules.SCHEDULES`: the spacing of noise levels.
+            size: width and height in pixels; None for the size the model was trained at.
+            callback: called as (step, x, sigma, denoised) in each step of each batch.
+
+        Returns:
+            The pictures; each is the one made alone with its prompt and seed.
+
+        Raises:
+            UserError: a value that the model or the sampler does not take.
+        """
+        plan = self.plan(
+            prompt,
+            negative_prompt=negative_prompt,
+            count=count,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            schedule=schedule,
+            size=size,
+        )
+        return list(self.generate(plan, callback))
+
+    def plan(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = 0,
+        steps: int = 25,
+        guidance_scale: float = 4.0,
+        sampler: str = DEFAULT_SAMPLER,
+        schedule: str = DEFAULT_SCHEDULE,
+        size: tuple[int, int] | None = None,
+    ) -> list[Settings]:
+        """The settings of each picture that a call with these arguments makes, checked.
+
+        Raises:
+            UserError: a value that the model or the sampler does not take.
+        """
+        check_count(count)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        plan = [
+            Settings(
+                prompt=_valid_unicode(text),
+                negative_prompt=_valid_unicode(negative_prompt),
+                seed=one_seed,
+                steps=steps,
+                guidance_scale=float(guidance_scale),
+                sampler=sampler,
+                schedule=schedule,
+                size=size or self.native_size,
+                model=self.name,
+                model_hash=self.hash,
+                device=self.device.type,
+                dtype=dtype_name(self.dtype),
+                version=version(),
+                torch_version=str(torch.__version__),
+            )
+            for text in prompts
+            for one_seed in range(seed, seed + count)
+        ]
+        choose("sampler", sampler, SAMPLERS)
+        make_sigmas(schedule, steps, self.noise_schedule)
+        self._check_size(*(size or self.native_size))
+        return plan
+
+    def generate(
+        self, plan: Sequence[Settings], callback: Callback | None = None
+    ) -> Iterator[Image.Image]:
+        """Make the pictures of a plan, in its order."""
+        for batch in self.batches(plan):
+            yield from self._sample(batch, callback)
+
+    def batches(self, plan: Sequence[Settings]) -> Iterator[list[Settings]]:
+        """What is computed at once: settings that differ in prompt and seed only.
+
+        On a CPU each picture is computed alone, so that no byte of it depends on its neighbours.
+        """
+        most = 1 if self.device.type == "cpu" else GPU_BATCH
+        for _, alike in groupby(plan, key=lambda settings: replace(settings, prompt="-", seed=0)):
+            group = list(alike)
+            for start in range(0, len(group), most):
+                yield group[start : start + most]
+
+    def remarks(self, prompt: str) -> list[str]:
+        """What to tell a user about a prompt, a line each: words never seen, an end cut off."""
+        remarks = []
+        words = known_words(self.folder)
+        strange = unknown_words(prompt, words) if words else []
+        if strange:
+            told = [f"{w} (nearest: {', '.join(near)})" if near else w for w, near in strange[:8]]
+            more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
+            remarks.append(f"model {self.name!r} never saw: {'; '.join(told)}{more}")
+        cut = self.text_encoder.truncated(prompt)
+        if cut:
+            shown = cut if len(cut) <= 60 else f"{cut[:60]}... ({len(cut)} characters)"
+            limit = self.text_encoder.max_length - 2  # without start and end
+            remarks.append(f"the prompt is longer than {limit} tokens; cut off: {shown}")
+        return remarks
+
+    @torch.inference_mode()
+    def _sample(self, batch: list[Settings], callback: Callback | None) -> list[Image.Image]:
+        common = batch[0]  # all but prompts and seeds
+
+        cond = self._encode([settings.prompt for settings in batch])
+        if common.guidance_scale == 1:
+            denoise = plain(self.denoiser, cond)
+        else:
+            uncond = self._encode([settings.negative_prompt for settings in batch])
+            denoise = classifier_free(self.denoiser, cond, uncond, common.guidance_scale)
+
+        width, height = (side // self.codec.factor for side in common.size)
+        shape = (self.codec.channels, height, width)
+        seeds = [settings.seed for settings in batch]
+        sigmas = make_sigmas(common.schedule, common.steps, self.noise_schedule)  # (steps + 1,)
+        x = sigmas[0].item() * seeded_noise(seeds, shape, self.device)  # (b c h w) float32
+        fresh_noise = NoiseStream(seeds, shape, self.device)
+        sample = SAMPLERS[common.sampler].function
+        latents = sample(denoise, x, sigmas, noise=fresh_noise, callback=callback)
+
+        return _to_pictures(self.codec.decode(latents))
+
+    def _encode(self, prompts: list[str]) -> Conditioning:
+        # Each text alone and once: its encoding does not depend on its neighbours.
+        contexts = {text: self.text_encoder.encode([text]) for text in dict.fromkeys(prompts)}
+        return Conditioning(context=torch.cat([contexts[text] for text in prompts]))  # (b n d)
+
+    def _check_size(self, width: int, height: int) -> None:
+        multiple = self.size_multiple
+        largest = LARGEST * max(self.native_size)
+        if any(side % multiple or not multiple <= side <= largest for side in (width, height)):
+            raise UserError(
+                f"size {width}x{height} does not suit model {self.name!r}: each side must be a "
+                f"multiple of {multiple} from {multiple} to {largest} "
+                f"(it was trained at {'x'.join(map(str, self.native_size))})"
+            )
+
+
+def _channels_last(module: Module) -> Module:
+    # Convolutions take tensors in this order as they are; others they re-arrange at each call.
+    return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _to_pictures(images: Tensor) -> list[Image.Image]:
+    """Images (b 3 h w) in [-1, 1] -> 8-bit pictures."""
+    grey_levels = ((images + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(image) for image in grey_levels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def _valid_unicode(text: str) -> str:
+    # Lone surrogates, which stand for a shell's bytes that were no UTF-8, fit into no file.
+    return text.encode("utf-8", "replace").decode()
