@@ -66,10 +66,10 @@ def layout(scene: Scene) -> tuple[Placement, ...]:
     """Where each object of the scene goes, in the order of ``scene.objects``."""
     rng = random.Random(scene.seed)
     if scene.relation is None:
-        side = rng.uniform(0.66, 0.92)
-        slack = max(0.0, 0.94 - side) / 2  # turned corners want some room too
+        side = rng.uniform(0.76, 0.9)
+        slack = (0.96 - side) / 2  # turned corners want some room too
         x, y = (0.5 + rng.uniform(-slack, slack) for _ in range(2))
-        return (Placement(x, y, side, rng.uniform(-12, 12)),)
+        return (Placement(x, y, side, rng.uniform(-6, 6)),)
     return tuple(_half(rng, scene.relation, subject) for subject in (True, False))
 
 
@@ -77,9 +77,9 @@ def _half(rng: random.Random, relation: str, subject: bool) -> Placement:
     """Place the subject of a relation, or its other object, in the half that is its own."""
     first_half = subject == (relation in ("left of", "above"))
     along = (0.26 if first_half else 0.74) + rng.uniform(-0.015, 0.015)
-    across = 0.5 + rng.uniform(-0.14, 0.14)
+    across = 0.5 + rng.uniform(-0.1, 0.1)
     x, y = (along, across) if relation in ("left of", "right of") else (across, along)
-    return Placement(x, y, rng.uniform(0.41, 0.485), rng.uniform(-12, 12))
+    return Placement(x, y, rng.uniform(0.43, 0.48), rng.uniform(-6, 6))
 
 
 def render(scene: Scene, size: int = 128) -> Image.Image:
