@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -41,9 +42,11 @@ SAMPLERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     ),
 }
 
-# What a user of diffusers would write to make one picture, and nothing else.
+# What a user of diffusers would write to make one picture. `import shared` costs nothing and lets
+# diffusers be imported where PyPI's torchaudio lies beside a CPU-only torch.
 DIFFUSERS_SCRIPT = """
 import sys
+import shared
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -94,16 +97,21 @@ def warm(args: argparse.Namespace, dtype: str) -> tuple[Timings, float]:
     import diffusers
     import numpy as np
     import torch
+    import transformers
 
     from imagediff import ImagePipeline
     from shared.noise import seeded_noise
 
+    warnings.simplefilter("ignore", FutureWarning)  # diffusers renames torch_dtype
+    for library in (diffusers, transformers):
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
     if args.threads:
         torch.set_num_threads(args.threads)
     schedule, scheduler, options = SAMPLERS[args.sampler]
 
     ours = ImagePipeline.load(args.model, device="cpu", dtype=dtype)
-    theirs = diffusers.StableDiffusionPipeline.from_pretrained(
+    theirs: Any = diffusers.StableDiffusionPipeline.from_pretrained(
         args.model, torch_dtype=getattr(torch, dtype), safety_checker=None, local_files_only=True
     )
     theirs.scheduler = getattr(diffusers, scheduler).from_config(theirs.scheduler.config, **options)

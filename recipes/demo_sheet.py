@@ -59,7 +59,7 @@ def contact_sheet(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the pictures")
     parser.add_argument("--model", default="builtin", help="name or folder of a model")
     parser.add_argument("--random", type=int, metavar="N", help="draw N evaluation prompts")
@@ -86,7 +86,7 @@ def main() -> None:
         save_png(picture, paths[len(pictures)], plan[len(pictures)], overwrite=True)
         pictures.append(picture)
     sheet = args.out / "sheet.png"
-    columns = args.columns or (4 if len(pictures) <= 16 else 8)
+    columns = args.columns or (min(len(pictures), 4) if len(pictures) <= 16 else 8)
     contact_sheet(pictures, prompts, columns).save(sheet)
     print(*paths, sheet, sep="\n")
 
