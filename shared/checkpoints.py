@@ -83,12 +83,18 @@ def load_denoiser(
 def write_scheduler(root: Path, config: Mapping[str, Any]) -> None:
     """Write ``scheduler/scheduler_config.json``, in the words of diffusers' schedulers.
 
-    Such as ``{"prediction_type": "v_prediction", "beta_schedule": "linear", ...}``; without a
-    ``_class_name`` it is a DDIMScheduler's.
+    Such as ``{"prediction_type": "v_prediction", "beta_schedule": "linear", ...}``. Where it says
+    nothing else, diffusers' DDIM takes the steps that Duotone takes: the noisiest level first
+    ("trailing"), latents not clipped.
     """
-    write_json(
-        root / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler", **config}
-    )
+    # Stable Diffusion's steps_offset is without effect here, but its pipeline insists on it.
+    defaults = {
+        "_class_name": "DDIMScheduler",
+        "clip_sample": False,
+        "steps_offset": 1,
+        "timestep_spacing": "trailing",
+    }
+    write_json(root / "scheduler" / "scheduler_config.json", {**defaults, **config})
 
 
 def write_model_index(root: Path) -> None:

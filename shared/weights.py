@@ -7,7 +7,7 @@ Reads single files, fp16 variants and shards, as diffusers and transformers writ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from shared.errors import UserError
 from shared.files import whole_file
@@ -68,8 +69,7 @@ def load_into(
 ) -> Module:
     """Build a module and give it exactly the tensors of ``state``, in evaluation mode.
 
-    The module is built on the meta device, so no weights are drawn only to be thrown away; buffers
-    that are not saved must therefore be computed in ``forward``.
+    No weights are drawn only to be thrown away.
 
     Args:
         build: makes the module.
@@ -79,7 +79,7 @@ def load_into(
     Raises:
         UserError: tensors missing, unexpected, or of another shape; the first few are named.
     """
-    with torch.device("meta"):
+    with _NoInit():
         module = build()
     expected = module.state_dict()
     missing = [key for key in expected if key not in state]
@@ -103,9 +103,26 @@ def load_into(
         },
         assign=True,
     )
-    if any(buffer.is_meta for buffer in module.buffers()):
-        raise RuntimeError(f"{type(module).__name__} has buffers that no checkpoint fills")
-    return module.eval()
+    # Buffers that are not saved were made on the CPU.
+    return module.to(device).eval()
+
+
+class _NoInit(TorchFunctionMode):
+    """Leaves new parameters as the allocator gave them: untouched memory costs nothing.
+
+    The meta device would do as much, but ``normal_`` on it imports torch._dynamo: two seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def save_component(
