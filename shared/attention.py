@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.layers import GroupNorm
+
 
 class Attention(nn.Module):
     """Multi-head attention, softmax(q k^T / sqrt(d)) v, of tokens to themselves or to a context.
@@ -40,7 +42,7 @@ class Attention(nn.Module):
         inner_dim = heads * dim_head
         self.heads = heads
         self.residual = residual
-        self.group_norm = None if groups is None else nn.GroupNorm(groups, query_dim, eps=eps)
+        self.group_norm = None if groups is None else GroupNorm(groups, query_dim, eps=eps)
         self.to_q = nn.Linear(query_dim, inner_dim, bias=bias)
         self.to_k = nn.Linear(context_dim or query_dim, inner_dim, bias=bias)
         self.to_v = nn.Linear(context_dim or query_dim, inner_dim, bias=bias)
@@ -84,7 +86,8 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, gate = self.proj(x).chunk(2, dim=-1)
-        return h * F.gelu(gate)
+        # On CPUs GELU vectorizes over contiguous memory only: the copy pays several times over.
+        return h * F.gelu(gate.contiguous())
 
 
 class FeedForward(nn.Module):
@@ -136,7 +139,7 @@ class Transformer2DModel(nn.Module):
         use_linear_projection: bool = False,
     ) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = _projection(channels, use_linear_projection)
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(channels, heads, context_dim) for _ in range(layers)

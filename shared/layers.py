@@ -57,6 +57,43 @@ class TimestepEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(embedding)))
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalization (Wu & He 2018, arXiv 1803.08494) that is quick under channels_last too.
+
+    On small channels_last maps PyTorch's CPU kernel walks from group to group, which is up to eight
+    times slower than need be where a group has few channels. There the moments of single channels,
+    which vectorize, are taken first and then joined to those of groups.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (b c h w) or (b c n) -> the same shape and dtype."""
+        per_group = self.num_channels // self.num_groups
+        if per_group >= 8 or not _is_slow_to_normalize(x):
+            return super().forward(x)
+        b, c, g = len(x), self.num_channels, self.num_groups
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # b (h w) c, a view
+        sums = torch.stack([pixels.sum(1), pixels.square().sum(1)])  # 2 b c
+        sums = sums.view(2, b, g, per_group).sum(-1, keepdim=True)
+        mean, mean_square = (sums / (per_group * pixels.shape[1])).unbind()  # b g 1
+        variance = (mean_square - mean.square()).clamp(min=0)
+        scale = torch.rsqrt(variance + self.eps) * self.weight.view(g, per_group)  # b g c/g
+        shift = self.bias.view(g, per_group) - mean * scale
+        return torch.addcmul(shift.view(b, c, 1, 1), x, scale.view(b, c, 1, 1))
+
+
+def _is_slow_to_normalize(x: Tensor) -> bool:
+    """Whether x is what that kernel is slow on; on less, the overhead of more calls weighs more."""
+    return (
+        x.ndim == 4
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.shape[2] * x.shape[3] < 1024
+        and x.numel() >= 2**15
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not x.is_contiguous()
+    )
+
+
 class ResnetBlock2D(nn.Module):
     """Two norm-SiLU-conv layers with a residual path: (b in h w) -> (b out h w).
 
@@ -73,12 +110,12 @@ class ResnetBlock2D(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels, eps=eps)
+        self.norm1 = GroupNorm(groups, in_channels, eps=eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = (
             None if temb_channels is None else nn.Linear(temb_channels, out_channels)
         )
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps=eps)
+        self.norm2 = GroupNorm(groups, out_channels, eps=eps)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = (
             None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)

@@ -18,6 +18,7 @@ from shared.attention import Transformer2DModel
 from shared.conditioning import Conditioning
 from shared.layers import (
     Downsample2D,
+    GroupNorm,
     ResnetBlock2D,
     TimestepEmbedding,
     Upsample2D,
@@ -142,7 +143,7 @@ class UNet(nn.Module):
             )
             for i in reversed(range(len(channels)))
         )
-        self.conv_norm_out = nn.GroupNorm(config.groups, channels[0], eps=config.eps)
+        self.conv_norm_out = GroupNorm(config.groups, channels[0], eps=config.eps)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     @classmethod
@@ -176,18 +177,18 @@ class UNet(nn.Module):
         Raises:
             ValueError: a condition is missing, of the wrong size, or not one that the model takes.
         """
-        dtype = self.conv_in.weight.dtype
-        x, context, context_mask = self._check(x, cond)
-        x, context = x.to(dtype), context.to(dtype)
-        temb = self._embed_time(c_noise, cond.vector, dtype)
+        dtype = self.time_embedding.linear_1.weight.dtype
+        x, context = self._join(x, cond.concat).to(dtype), self._context(cond, len(x)).to(dtype)
+        mask = None if cond.context_mask is None else cond.context_mask.bool()[:, None, None, :]
+        temb = self._embed_time(c_noise, self._vector(cond, len(x)), dtype)
 
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
-            skips += block(skips[-1], temb, context, context_mask)
-        x = self.mid_block(skips[-1], temb, context, context_mask)
+            skips += block(skips[-1], temb, context, mask)
+        x = self.mid_block(skips[-1], temb, context, mask)
         for block in self.up_blocks:
-            x = block(x, skips, temb, context, context_mask)
+            x = block(x, skips, temb, context, mask)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
     def _embed_time(self, c_noise: Tensor, vector: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -195,24 +196,22 @@ class UNet(nn.Module):
 
         Every residual block begins with a SiLU of it, so that is done here, once.
         """
-        embedding = self._sinusoids(c_noise).to(dtype)
+        sinusoids = self._sinusoids(c_noise).to(dtype)
+        if vector is None:
+            return F.silu(self.time_embedding(sinusoids))
         if self.class_embedding is None:
-            guidance = None if vector is None else vector.to(dtype)
-            return F.silu(self.time_embedding(embedding, guidance))
-        time = self.time_embedding(embedding)
-        assert vector is not None  # _check has seen to it
-        if self.hyper.class_embed_type is None:
-            label = self.class_embedding(vector.flatten().long())
-        elif self.hyper.class_embed_type == "timestep":
-            label = self.class_embedding(self._sinusoids(vector.flatten()).to(dtype))
-        else:
-            label = self.class_embedding(vector.to(dtype))
-        joined = (
-            torch.cat([time, label], dim=-1) if self.hyper.class_embeddings_concat else time + label
-        )
-        return F.silu(joined)
+            return F.silu(self.time_embedding(sinusoids, vector.to(dtype)))
+        if self.hyper.class_embed_type == "timestep":
+            vector = self._sinusoids(vector)
+        if self.hyper.class_embed_type is not None:
+            vector = vector.to(dtype)  # all but an index
+        time, label = self.time_embedding(sinusoids), self.class_embedding(vector)
+        if self.hyper.class_embeddings_concat:
+            return F.silu(torch.cat([time, label], dim=-1))
+        return F.silu(time + label)
 
     def _sinusoids(self, values: Tensor) -> Tensor:
+        """(b,) -> (b channels) float32."""
         return sinusoidal_embedding(
             values,
             self.hyper.levels[0].channels,
@@ -220,32 +219,48 @@ class UNet(nn.Module):
             freq_shift=self.hyper.freq_shift,
         )
 
-    def _check(self, x: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Join ``concat`` to x; refuse conditions that do not fit, by name."""
-        if cond.concat is not None:
-            x = torch.cat([x, cond.concat.to(x.dtype)], dim=1)
-        if x.shape[1] != self.hyper.in_channels:
-            extra = 0 if cond.concat is None else cond.concat.shape[1]
+    def _join(self, x: Tensor, concat: Tensor | None) -> Tensor:
+        """x with the channels of ``concat``, if there are any: (b in_channels h w)."""
+        joined = x if concat is None else torch.cat([x, concat.to(x.dtype)], dim=1)
+        if joined.shape[1] != self.hyper.in_channels:
             raise ValueError(
-                f"this U-Net takes {self.hyper.in_channels} channels; got {x.shape[1] - extra} of "
-                f"x and {extra} of cond.concat"
+                f"this U-Net takes {self.hyper.in_channels} channels; got {x.shape[1]} of x "
+                f"and {joined.shape[1] - x.shape[1]} of cond.concat"
             )
-        context_dim = self.hyper.levels[0].context_dim
-        if cond.context is None:
-            raise ValueError(f"this U-Net needs cond.context (b n {context_dim})")
-        if cond.context.shape[0] != x.shape[0] or cond.context.shape[-1] != context_dim:
+        return joined
+
+    def _context(self, cond: Conditioning, batch: int) -> Tensor:
+        """The context (b n d), its mask checked too."""
+        dim, context, mask = self.hyper.context_dim, cond.context, cond.context_mask
+        if context is None:
+            raise ValueError(f"this U-Net needs cond.context ({batch} n {dim})")
+        if context.ndim != 3 or (len(context), context.shape[2]) != (batch, dim):
+            raise ValueError(f"cond.context must be ({batch} n {dim}), not ({_shape(context)})")
+        if mask is not None and mask.shape != context.shape[:2]:
             raise ValueError(
-                f"cond.context must be ({x.shape[0]} n {context_dim}), not "
-                f"{tuple(cond.context.shape)}"
+                f"cond.context_mask must be ({batch} {context.shape[1]}), not ({_shape(mask)})"
             )
-        takes_vector = self.class_embedding is not None
-        if takes_vector and cond.vector is None:
-            raise ValueError("this U-Net needs cond.vector: its config has a class embedding")
-        mayhave = takes_vector or self.hyper.time_cond_proj_dim is not None
-        if cond.vector is not None and not mayhave:
-            raise ValueError("this U-Net takes no cond.vector: its config has no class embedding")
-        mask = None if cond.context_mask is None else cond.context_mask.bool()[:, None, None, :]
-        return x, cond.context, mask
+        return context
+
+    def _vector(self, cond: Conditioning, batch: int) -> Tensor | None:
+        """The vector in the form that it is embedded from: (b d) floats, (b,) times or indices."""
+        vector, dim = cond.vector, self.hyper.vector_dim
+        if vector is None:
+            # A guidance embedding may be left out, as in diffusers; a class embedding may not.
+            if self.hyper.has_class_embedding:
+                raise ValueError("this U-Net needs cond.vector: its config has a class embedding")
+            return None
+        if dim is None:
+            raise ValueError("this U-Net takes no cond.vector: its config embeds none")
+        if len(vector) != batch or vector.numel() != batch * dim:
+            raise ValueError(f"cond.vector must be ({batch} {dim}), not ({_shape(vector)})")
+        if not self.hyper.has_class_embedding or self.hyper.class_input_dim is not None:
+            return vector
+        return vector.flatten() if self.hyper.class_embed_type else vector.flatten().long()
+
+
+def _shape(tensor: Tensor) -> str:
+    return " ".join(map(str, tensor.shape))
 
 
 def _resnet(config: UNetConfig, in_channels: int, out_channels: int) -> ResnetBlock2D:
@@ -257,7 +272,7 @@ def _transformers(config: UNetConfig, level: Level, count: int) -> nn.ModuleList
         Transformer2DModel(
             level.channels,
             level.heads,
-            level.context_dim,
+            config.context_dim,
             layers=level.transformer_layers,
             groups=config.groups,
             use_linear_projection=config.use_linear_projection,

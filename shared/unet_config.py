@@ -82,7 +82,6 @@ class Level:
     channels: int
     layers: int
     heads: int
-    context_dim: int
     transformer_layers: int
     down_attention: bool
     up_attention: bool
@@ -95,6 +94,7 @@ class UNetConfig:
     in_channels: int
     out_channels: int
     levels: tuple[Level, ...]
+    context_dim: int
     groups: int
     eps: float
     downsample_padding: int
@@ -112,6 +112,18 @@ class UNetConfig:
     def temb_channels(self) -> int:
         """Channels of the embedding that the residual blocks get."""
         return self.time_embed_dim * (2 if self.class_embeddings_concat else 1)
+
+    @property
+    def has_class_embedding(self) -> bool:
+        """Whether a vector is needed."""
+        return self.class_embed_type is not None or self.num_class_embeds is not None
+
+    @property
+    def vector_dim(self) -> int | None:
+        """Length of the vector that joins the time embedding; None if there is no such vector."""
+        if not self.has_class_embedding:
+            return self.time_cond_proj_dim
+        return self.class_input_dim or 1
 
 
 def parse_config(config: Mapping[str, Any]) -> UNetConfig:
@@ -142,20 +154,27 @@ def parse_config(config: Mapping[str, Any]) -> UNetConfig:
                 f"U-Net config: block_out_channels[{level}] = {width} must be a multiple of the "
                 f"number of heads, attention_head_dim = {level_heads}"
             )
+    attending = {dim for i, dim in enumerate(context_dims) if down[i] or up[i] or i == count - 1}
+    if len(attending) > 1:
+        raise UserError(
+            f"U-Net config: cross_attention_dim {context_dims} must have one value in all levels "
+            "that attend, as there is one context"
+        )
     class_embed_type = config.get("class_embed_type")
-    class_input_dim = values["projection_class_embeddings_input_dim"]
-    if class_embed_type in ("projection", "simple_projection") and class_input_dim is None:
+    projects = class_embed_type in ("projection", "simple_projection")
+    class_input_dim = values["projection_class_embeddings_input_dim"] if projects else None
+    if projects and class_input_dim is None:
         raise UserError(
             f"U-Net config: class_embed_type {class_embed_type!r} needs an integer "
             "projection_class_embeddings_input_dim"
         )
+    if values["class_embeddings_concat"] and not (class_embed_type or values["num_class_embeds"]):
+        raise UserError("U-Net config: class_embeddings_concat needs a class embedding")
     if values["downsample_padding"] not in (0, 1):
         raise UserError(
             f"U-Net config: downsample_padding {values['downsample_padding']!r} is not supported; "
             "allowed: 1, 0"
         )
-    num_class_embeds = values["num_class_embeds"]
-    has_class = class_embed_type is not None or num_class_embeds is not None
     return UNetConfig(
         in_channels=_integer(values, "in_channels"),
         out_channels=_integer(values, "out_channels"),
@@ -164,13 +183,13 @@ def parse_config(config: Mapping[str, Any]) -> UNetConfig:
                 channels=channels[i],
                 layers=layers[i],
                 heads=heads[i],
-                context_dim=context_dims[i],
                 transformer_layers=transformer_layers[i],
                 down_attention=down[i],
                 up_attention=up[i],
             )
             for i in range(count)
         ),
+        context_dim=context_dims[-1],
         groups=groups,
         eps=values["norm_eps"],
         downsample_padding=values["downsample_padding"],
@@ -180,9 +199,9 @@ def parse_config(config: Mapping[str, Any]) -> UNetConfig:
         time_embed_dim=values["time_embedding_dim"] or 4 * channels[0],
         time_cond_proj_dim=values["time_cond_proj_dim"],
         class_embed_type=class_embed_type,
-        num_class_embeds=num_class_embeds,
+        num_class_embeds=values["num_class_embeds"],
         class_input_dim=class_input_dim,
-        class_embeddings_concat=values["class_embeddings_concat"] and has_class,
+        class_embeddings_concat=values["class_embeddings_concat"],
     )
 
 
