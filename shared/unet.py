@@ -284,10 +284,11 @@ def _transformers(config: UNetConfig, level: Level, count: int) -> nn.ModuleList
 def _class_embedding(config: UNetConfig) -> nn.Module | None:
     if config.num_class_embeds is not None and config.class_embed_type is None:
         return nn.Embedding(config.num_class_embeds, config.time_embed_dim)
+    vector_dim = config.vector_dim or 0
     builders = {
         None: lambda: None,
         "timestep": lambda: TimestepEmbedding(config.levels[0].channels, config.time_embed_dim),
-        "projection": lambda: TimestepEmbedding(config.class_input_dim, config.time_embed_dim),
-        "simple_projection": lambda: nn.Linear(config.class_input_dim, config.time_embed_dim),
+        "projection": lambda: TimestepEmbedding(vector_dim, config.time_embed_dim),
+        "simple_projection": lambda: nn.Linear(vector_dim, config.time_embed_dim),
     }
     return builders[config.class_embed_type]()

@@ -152,7 +152,8 @@ def test_weights_saved_here_open_in_diffusers(name: str, tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(
         json.dumps({"_class_name": "UNet2DConditionModel", **unet.config})
     )
-    reference, info = UNet2DConditionModel.from_pretrained(tmp_path, output_loading_info=True)
+    loaded: Any = UNet2DConditionModel.from_pretrained(tmp_path, output_loading_info=True)
+    reference, info = loaded
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     x, c_noise, context, vector = inputs(config)
     expected = run_reference(reference.eval(), x, c_noise, context, vector)
@@ -225,9 +226,10 @@ def test_gradients_agree_with_diffusers_under_channels_last() -> None:
     unet(nhwc, c_noise, Conditioning(context=context)).square().mean().backward()
     ours = dict(unet.named_parameters())
     for name, parameter in reference.named_parameters():
-        assert parameter.grad is not None and ours[name].grad is not None
-        scale = parameter.grad.abs().max().clamp(min=1e-3)
-        assert (ours[name].grad - parameter.grad).abs().max() <= 1e-4 * scale, name
+        grad, expected = ours[name].grad, parameter.grad
+        assert grad is not None and expected is not None
+        scale = expected.abs().max().clamp(min=1e-3)
+        assert (grad - expected).abs().max() <= 1e-4 * scale, name
 
 
 @pytest.mark.parametrize(
