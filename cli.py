@@ -32,6 +32,9 @@ def main(args: list[str] | None = None) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        # Paths and prompts may hold what the terminal's encoding does not.
+        stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
         code = cli.main(args, prog_name="duotone", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

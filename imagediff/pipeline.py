@@ -258,6 +258,8 @@ def _channels_last(module: Module) -> Module:
 
 def _to_pictures(images: Tensor) -> list[Image.Image]:
     """Images (b 3 h w) in [-1, 1] -> 8-bit pictures."""
+    if not images.isfinite().all():
+        raise UserError("the model's numbers overflowed; a lower guidance scale or float32 helps")
     grey_levels = ((images + 1) * 127.5).round().to(torch.uint8)
     return [Image.fromarray(image) for image in grey_levels.permute(0, 2, 3, 1).cpu().numpy()]
 

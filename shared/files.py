@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -42,22 +43,21 @@ def output_paths(
         UserError: another suffix, a file in the way, or a folder missing or not writable.
     """
     try:
-        if output is None or output.is_dir():
-            folder = output or Path()
-            paths = [folder / f"{name}{suffix}" for name in names]
-        elif output.suffix.lower() != suffix:
-            raise UserError(
-                f"{str(output)!r} is neither a {suffix} file name nor an existing folder"
-            )
-        elif len(names) == 1:
-            paths = [output]
-        else:
-            paths = [output.with_name(f"{output.stem}-{tag}{output.suffix}") for tag in tags]
-        for path in paths:
-            _refuse_existing(path, overwrite)
-    except OSError as error:  # a name too long for the file system, a folder we may not look into
+        is_folder = output is None or output.is_dir()
+    except OSError as error:  # a name that the file system does not take
         raise UserError(f"cannot write {str(output)!r}: {error.strerror}") from None
+    if output is None or is_folder:
+        folder = output or Path()
+        paths = [folder / f"{name}{suffix}" for name in names]
+    elif output.suffix.lower() != suffix:
+        raise UserError(f"{str(output)!r} is neither a {suffix} file name nor an existing folder")
+    elif len(names) == 1:
+        paths = [output]
+    else:
+        paths = [output.with_name(f"{output.stem}-{tag}{output.suffix}") for tag in tags]
     check_writable(paths[0].parent)
+    for path in paths:
+        _refuse_existing(path, overwrite)
     return paths
 
 
@@ -96,7 +96,13 @@ def whole_file(path: Path, overwrite: bool = False) -> Iterator[BinaryIO]:
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
         raise UserError(f"{str(path)!r} is a folder; a file cannot take its place")
-    if not overwrite and path.exists():
+    if not overwrite:
         raise UserError(f"{str(path)!r} exists; pass --overwrite to replace it")

@@ -389,6 +389,20 @@ def test_help_imports_nothing_heavy() -> None:
     assert "replay" in done.stdout
 
 
+def test_a_terminal_of_few_letters_is_no_obstacle(tiny_model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "cli.py"), "image", "élan \udcff 🍎", "--steps", "1"]
+    done = subprocess.run(
+        [*command, "--model", str(tiny_model), "--seed", "1"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "\\xe9lan-1.png\n")
+    assert names(tmp_path) == ["élan-1.png"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_leaves_nothing_behind(tiny_model: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "cli.py"), "image", "a cat", "--steps", "10000"]
