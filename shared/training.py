@@ -1,0 +1,279 @@
+"""The training loop: accelerate's, resumable, and the same whatever the number of processes.
+
+What is trained is an *objective*: a module whose ``forward(*batch)`` gives one loss a sample. Each
+sample of a run has a number of its own, and from it follow which item it is (``Draw.index``) and
+every random number drawn for it (``Draw.seed``). So a run that was killed and resumed, or spread
+over several processes, sees exactly what a run in one piece would.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from shared.devices import resolve_dtype
+from shared.ema import EMA
+from shared.errors import UserError
+from shared.files import whole_file
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimizer steps in all.
+        batch_size: samples a step and process.
+        learning_rate: of AdamW, at its height.
+        warmup: steps of linear rise at the start.
+        anneal_from: share of the run after which the rate falls, by half a cosine, to zero.
+        weight_decay, beta2: of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
+        clip_norm: the largest gradient norm; larger ones are scaled down to it.
+        ema_decay: see :class:`shared.ema.EMA`.
+        seed: of the order of samples and of all their noise.
+        mixed_precision: "no", "bf16" or "fp16"; "auto" is bf16 where the device is made for it.
+        log_every, checkpoint_every, sample_every: steps between; 0 is never.
+    """
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    anneal_from: float = 0.5
+    weight_decay: float = 0.01
+    beta2: float = 0.99
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    mixed_precision: str = "auto"
+    log_every: int = 50
+    checkpoint_every: int = 500
+    sample_every: int = 500
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample of a run: which item of the data, and the seed of its random numbers."""
+
+    index: int
+    seed: int
+
+
+Batch = tuple[Tensor, ...]
+MakeBatch = Callable[[Sequence[Draw]], Batch]
+Report = Callable[[int, nn.Module], dict[str, Any]]
+"""(steps done, the objective holding averaged weights) -> what to add to the log."""
+
+
+def learning_rate_factor(step: int, config: LoopConfig) -> float:
+    """The share of ``learning_rate`` that step ``step`` takes: rise, height, half a cosine down."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    start = config.anneal_from * config.steps
+    if step < start:
+        return 1.0
+    progress = torch.tensor((step - start) / max(1.0, config.steps - start))
+    return (0.5 * (1 + torch.cos(torch.pi * progress))).item()
+
+
+def draws(step: int, count: int, config: LoopConfig, rank: int, processes: int) -> list[Draw]:
+    """The samples of one step and process, out of ``count`` items shuffled anew each epoch."""
+    total = config.batch_size * processes
+    first = step * total + rank * config.batch_size
+    numbers = range(first, first + config.batch_size)
+    orders = {epoch: _order(epoch, count, config.seed) for epoch in {n // count for n in numbers}}
+    return [Draw(orders[n // count][n % count], config.seed * 1_000_003 + n) for n in numbers]
+
+
+_ORDERS: dict[tuple[int, int, int], list[int]] = {}
+
+
+def _order(epoch: int, count: int, seed: int) -> list[int]:
+    key = (epoch, count, seed)
+    if key not in _ORDERS:
+        _ORDERS.clear()  # one epoch at a time is in use
+        generator = torch.Generator().manual_seed(seed * 65_537 + epoch)
+        _ORDERS[key] = torch.randperm(count, generator=generator).tolist()
+    return _ORDERS[key]
+
+
+def train(
+    objective: nn.Module,
+    make_batch: MakeBatch,
+    count: int,
+    config: LoopConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Report | None = None,
+) -> nn.Module:
+    """Minimize the objective's mean loss; return it with averaged weights.
+
+    Runs alone or under ``accelerate launch``, on CPUs or GPUs. Progress goes to stderr, and to
+    ``folder/log.jsonl`` as one JSON object a line: step, loss, rate, samples a second and minutes
+    left, with what ``report`` adds.
+
+    Args:
+        objective: ``objective(*batch)`` is a loss a sample, (b,).
+        make_batch: the CPU tensors of some samples.
+        count: items in the data.
+        folder: for the checkpoint and the log.
+        resume: go on from the checkpoint in the folder, if there is one.
+        report: called every ``sample_every`` steps and at the end, on the main process.
+
+    Raises:
+        UserError: the folder holds a checkpoint and ``resume`` is off, or it belongs to another
+            model, or there is nothing to train on.
+    """
+    if count < 1:
+        raise UserError("there is nothing to train on: the data holds no items")
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise UserError(f"{folder} holds a run already; go on with --resume or choose another --out")
+    accelerator = Accelerator(mixed_precision="no")
+    precision = config.mixed_precision
+    if precision == "auto":
+        native = resolve_dtype("auto", accelerator.device)
+        precision = "bf16" if native == torch.bfloat16 else "no"
+    accelerator.state._mixed_precision = precision
+    folder.mkdir(parents=True, exist_ok=True)
+
+    torch.manual_seed(config.seed)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(objective, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(0.9, config.beta2),
+        fused=accelerator.device.type != "mps",
+    )
+    average = EMA(objective, config.ema_decay)
+    done = 0
+    if checkpoint.exists():
+        done = _load_checkpoint(checkpoint, objective, optimizer, average)
+    model, optimizer = accelerator.prepare(objective, optimizer)
+    average.averages = {k: v.to(accelerator.device) for k, v in average.averages.items()}
+
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    main = accelerator.is_main_process
+    bar = tqdm(total=config.steps, initial=done, unit="step", disable=not main, smoothing=0.05)
+    losses: list[Tensor] = []
+    since, began = done, time.monotonic()
+    for step in range(done, config.steps):
+        batch = make_batch(draws(step, count, config, rank, processes))
+        batch = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in batch)
+        rate = config.learning_rate * learning_rate_factor(step, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with accelerator.autocast():
+            loss = model(*batch).mean()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(accelerator.unwrap_model(model), step)
+        losses.append(loss.detach())
+        done = step + 1
+        bar.update()
+        last = done == config.steps
+        entry: dict[str, Any] = {}
+        if last or _due(done, config.log_every):
+            mean = accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
+            losses.clear()
+            pace = (done - since) / (time.monotonic() - began)
+            since, began = done, time.monotonic()
+            entry = {
+                "step": done,
+                "loss": round(mean, 5),
+                "learning_rate": rate,
+                "samples_per_second": round(pace * config.batch_size * processes, 2),
+                "minutes_left": round((config.steps - done) / pace / 60, 1),
+            }
+            bar.set_postfix(loss=f"{mean:.4f}")
+        if main and report is not None and (last or _due(done, config.sample_every)):
+            averaged = _with_averages(accelerator.unwrap_model(model), average)
+            entry |= {"step": done} | report(done, averaged)
+            began = time.monotonic()
+            since = done
+        if main and entry:
+            with (folder / LOG).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
+        if main and (last or _due(done, config.checkpoint_every)):
+            _save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimizer, average, done)
+    bar.close()
+    accelerator.wait_for_everyone()
+    return _with_averages(accelerator.unwrap_model(model), average)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; biases, norms' gains and other vectors do not."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _with_averages(module: nn.Module, average: EMA) -> nn.Module:
+    averaged = copy.deepcopy(module).eval()
+    average.copy_to(averaged)
+    return averaged
+
+
+# A checkpoint is one safetensors file, so that resuming never loads a pickle: the parameters, their
+# averages, AdamW's two moments, and the number of steps done in the file's metadata.
+_PARTS = ("model", "ema", "exp_avg", "exp_avg_sq")
+
+
+def _save_checkpoint(
+    path: Path, module: nn.Module, optimizer: Any, average: EMA, steps: int
+) -> None:
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in module.named_parameters():
+        tensors[f"model/{name}"] = parameter.detach()
+        tensors[f"ema/{name}"] = average.averages[name]
+        state = optimizer.state.get(parameter)
+        if state:
+            tensors[f"exp_avg/{name}"] = state["exp_avg"]
+            tensors[f"exp_avg_sq/{name}"] = state["exp_avg_sq"]
+    tensors = {key: tensor.contiguous().cpu() for key, tensor in tensors.items()}
+    with whole_file(path, overwrite=True) as file:
+        file.write(save(tensors, metadata={"steps": str(steps)}))
+
+
+def _load_checkpoint(path: Path, module: nn.Module, optimizer: Any, average: EMA) -> int:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            steps = int((file.metadata() or {})["steps"])
+        parameters = dict(module.named_parameters())
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(tensors[f"model/{name}"])
+                if f"exp_avg/{name}" in tensors:
+                    optimizer.state[parameter] = {
+                        "step": torch.tensor(float(steps)),
+                        "exp_avg": tensors[f"exp_avg/{name}"].clone(),
+                        "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].clone(),
+                    }
+        average.load({name: tensors[f"ema/{name}"] for name in parameters})
+    except Exception as error:
+        raise UserError(f"{path} does not fit this model ({error}); choose another --out") from error
+    return steps
