@@ -17,18 +17,19 @@ class ImageCodec:
         # The decoder of Stable Diffusion's VAE overflows float16 and returns NaN (black pictures);
         # the autoencoder runs once a picture, so float32 costs little.
         self.vae = vae.float() if _dtype(vae) == torch.float16 else vae
-        self.scaling_factor = float(vae.config.get("scaling_factor") or 1.0)
+        # Stable Diffusion's first configs do not state its factor, which is diffusers' default.
+        self.scaling_factor = float(vae.config.get("scaling_factor", 0.18215))
         self.shift_factor = float(vae.config.get("shift_factor") or 0.0)
 
     @property
     def channels(self) -> int:
         """Channels of a latent."""
-        return self.vae.config["latent_channels"]
+        return self.vae.latent_channels
 
     @property
     def factor(self) -> int:
         """Pixels along each side for one latent."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return self.vae.downsampling
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (b 3 h w) in [-1, 1] -> scaled latents (b c h/f w/f), float32.

@@ -126,11 +126,13 @@ def test_size_is_parsed() -> None:
 
 def test_codec_owns_scale_and_shift(tiny_model: Path) -> None:
     vae = load_vae(tiny_model / "vae")
-    plain = ImageCodec(vae)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     with torch.no_grad():
+        del vae.config["scaling_factor"]
+        assert ImageCodec(vae).scaling_factor == 0.18215  # as diffusers takes it
+        vae.config["scaling_factor"] = 0.5
         z = vae.encode(images).mode()
-        assert torch.allclose(plain.encode(images), z * 0.5)
+        assert torch.allclose(ImageCodec(vae).encode(images), z * 0.5)
         vae.config["shift_factor"] = 0.25
         shifted = ImageCodec(vae)
         latents = shifted.encode(images)
