@@ -6,13 +6,12 @@ Both write into one model folder, ``out``: first ``vae/``, then everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
@@ -55,6 +54,8 @@ class VAEConfig:
         latent_noise: standard deviation of noise on the latents that the decoder learns from; it
             will meet a denoiser's imperfect ones.
         code_images: pictures that the linear code is fitted on.
+        crop: side in pixels of the random squares that are trained on, in multiples of the latents'
+            patches; 0 takes whole pictures. Backgrounds are flat: crops tell more a pixel.
         init: a ``vae`` folder whose weights to begin with.
     """
 
@@ -64,6 +65,7 @@ class VAEConfig:
     kl_weight: float = 1e-6
     latent_noise: float = 0.05
     code_images: int = 4000
+    crop: int = 0
     init: str | None = None
 
 
@@ -178,9 +180,12 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
     code = LinearCode.load(folder)
 
     def make_batch(draws: Sequence[Draw]) -> tuple[Tensor, ...]:
+        seeds = [draw.seed for draw in draws]
         images = load_images([rows[draw.index].path for draw in draws])
+        if config.crop:
+            images = random_crops(images, config.crop, code.factor, seeds)
         latents = code.encode(images)
-        return images, latents, seeded_noise([draw.seed for draw in draws], latents.shape[1:])
+        return images, latents, seeded_noise(seeds, latents.shape[1:])
 
     examples = load_images([row.path for row in rows[-32:]])
     latents = code.encode(examples)
@@ -206,6 +211,29 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
     )
     assert isinstance(trained_one, VAEObjective)
     _save_vae(trained_one.vae, folder)
+
+
+def random_crops(images: Tensor, side: int, grid: int, seeds: Sequence[int]) -> Tensor:
+    """A square of each picture (b 3 h w), its corner on a multiple of ``grid``, by its seed.
+
+    Raises:
+        UserError: the pictures are smaller than the squares, or the side is off the grid.
+    """
+    height, width = images.shape[2:]
+    if side % grid or side > min(height, width):
+        raise UserError(
+            f"crop {side} must be a multiple of {grid} and at most {min(height, width)}, "
+            "the shorter side of the pictures"
+        )
+    crops = []
+    for image, seed in zip(images, seeds, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        top, left = (
+            int(torch.randint((length - side) // grid + 1, (), generator=generator)) * grid
+            for length in (height, width)
+        )
+        crops.append(image[:, top : top + side, left : left + side])
+    return torch.stack(crops)
 
 
 def psnr(images: Tensor, decoded: Tensor) -> float:

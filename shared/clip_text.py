@@ -186,6 +186,8 @@ def create(
         {
             "architectures": ["CLIPTextModel"],
             "model_type": "clip_text_model",
+            # What transformers computes in, though the file is in half precision.
+            "dtype": "float32",
             "vocab_size": vocab_size,
             "hidden_size": hidden_size,
             "intermediate_size": 4 * hidden_size,

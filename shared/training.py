@@ -9,9 +9,10 @@ over several processes, sees exactly what a run in one piece would.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from shared.devices import resolve_dtype
 from shared.ema import EMA
 from shared.errors import UserError
 from shared.files import whole_file
+from shared.muon import Muon, is_hidden_matrix
+from shared.naming import choose
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -39,10 +42,11 @@ class LoopConfig:
     Attributes:
         steps: optimizer steps in all.
         batch_size: samples a step and process.
-        learning_rate: of AdamW, at its height.
+        learning_rate: at its height.
         warmup: steps of linear rise at the start.
         anneal_from: share of the run after which the rate falls, by half a cosine, to zero.
         weight_decay, beta2: of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
+        optimizer: "adamw", or "muon": see :mod:`shared.muon`.
         clip_norm: the largest gradient norm; larger ones are scaled down to it.
         ema_decay: see :class:`shared.ema.EMA`.
         seed: of the order of samples and of all their noise.
@@ -60,6 +64,7 @@ class LoopConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     seed: int = 0
+    optimizer: str = "adamw"
     mixed_precision: str = "auto"
     log_every: int = 50
     checkpoint_every: int = 500
@@ -144,7 +149,9 @@ def train(
         raise UserError("there is nothing to train on: the data holds no items")
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists() and not resume:
-        raise UserError(f"{folder} holds a run already; go on with --resume or choose another --out")
+        raise UserError(
+            f"{folder} holds a run already; go on with --resume or choose another --out"
+        )
     accelerator = Accelerator(mixed_precision="no")
     precision = config.mixed_precision
     if precision == "auto":
@@ -154,17 +161,13 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(config.seed)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(objective, config.weight_decay),
-        lr=config.learning_rate,
-        betas=(0.9, config.beta2),
-        fused=accelerator.device.type != "mps",
-    )
+    optimizers = choose("optimizer", config.optimizer, OPTIMIZERS)(objective, config)
     average = EMA(objective, config.ema_decay)
     done = 0
     if checkpoint.exists():
-        done = _load_checkpoint(checkpoint, objective, optimizer, average)
-    model, optimizer = accelerator.prepare(objective, optimizer)
+        done = _load_checkpoint(checkpoint, objective, optimizers, average)
+    model = accelerator.prepare(objective)
+    optimizers = [accelerator.prepare(optimizer) for optimizer in optimizers]
     average.averages = {k: v.to(accelerator.device) for k, v in average.averages.items()}
 
     rank, processes = accelerator.process_index, accelerator.num_processes
@@ -176,14 +179,15 @@ def train(
         batch = make_batch(draws(step, count, config, rank, processes))
         batch = tuple(tensor.to(accelerator.device, non_blocking=True) for tensor in batch)
         rate = config.learning_rate * learning_rate_factor(step, config)
-        for group in optimizer.param_groups:
+        for group in itertools.chain.from_iterable(o.param_groups for o in optimizers):
             group["lr"] = rate
         with accelerator.autocast():
             loss = model(*batch).mean()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         average.update(accelerator.unwrap_model(model), step)
         losses.append(loss.detach())
         done = step + 1
@@ -212,7 +216,7 @@ def train(
             with (folder / LOG).open("a", encoding="utf-8") as log:
                 log.write(json.dumps(entry) + "\n")
         if main and (last or _due(done, config.checkpoint_every)):
-            _save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimizer, average, done)
+            _save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimizers, average, done)
     bar.close()
     accelerator.wait_for_everyone()
     return _with_averages(accelerator.unwrap_model(model), average)
@@ -222,13 +226,35 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels decay; biases, norms' gains and other vectors do not."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+def _adamw(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    return [_adamw_of(module.named_parameters(), config)]
+
+
+def _muon(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    named = list(module.named_parameters())
+    hidden = [parameter for name, parameter in named if is_hidden_matrix(name, parameter)]
+    rest = [(name, parameter) for name, parameter in named if not is_hidden_matrix(name, parameter)]
+    muon = Muon(hidden, config.learning_rate, weight_decay=config.weight_decay)
+    return [muon, _adamw_of(rest, config)]
+
+
+def _adamw_of(
+    named: Iterable[tuple[str, nn.Parameter]], config: LoopConfig
+) -> torch.optim.Optimizer:
+    parameters = [parameter for _, parameter in named]
+    # Matrices and kernels decay; biases, norms' gains and other vectors do not.
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    betas = (0.9, config.beta2)
+    return torch.optim.AdamW(groups, config.learning_rate, betas, foreach=True)
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, LoopConfig], list[torch.optim.Optimizer]]] = {
+    "adamw": _adamw,
+    "muon": _muon,
+}
 
 
 def _with_averages(module: nn.Module, average: EMA) -> nn.Module:
@@ -238,42 +264,43 @@ def _with_averages(module: nn.Module, average: EMA) -> nn.Module:
 
 
 # A checkpoint is one safetensors file, so that resuming never loads a pickle: the parameters, their
-# averages, AdamW's two moments, and the number of steps done in the file's metadata.
-_PARTS = ("model", "ema", "exp_avg", "exp_avg_sq")
+# averages, the optimizers' moments, and the number of steps done in the file's metadata.
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def _save_checkpoint(
-    path: Path, module: nn.Module, optimizer: Any, average: EMA, steps: int
+    path: Path, module: nn.Module, optimizers: Sequence[Any], average: EMA, steps: int
 ) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
         tensors[f"model/{name}"] = parameter.detach()
         tensors[f"ema/{name}"] = average.averages[name]
-        state = optimizer.state.get(parameter)
-        if state:
-            tensors[f"exp_avg/{name}"] = state["exp_avg"]
-            tensors[f"exp_avg_sq/{name}"] = state["exp_avg_sq"]
+        for optimizer in optimizers:
+            state = optimizer.state.get(parameter, {})
+            tensors |= {f"{key}/{name}": state[key] for key in _MOMENTS if key in state}
     tensors = {key: tensor.contiguous().cpu() for key, tensor in tensors.items()}
     with whole_file(path, overwrite=True) as file:
         file.write(save(tensors, metadata={"steps": str(steps)}))
 
 
-def _load_checkpoint(path: Path, module: nn.Module, optimizer: Any, average: EMA) -> int:
+def _load_checkpoint(path: Path, module: nn.Module, optimizers: Sequence[Any], average: EMA) -> int:
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             steps = int((file.metadata() or {})["steps"])
-        parameters = dict(module.named_parameters())
+        names = {parameter: name for name, parameter in module.named_parameters()}
         with torch.no_grad():
-            for name, parameter in parameters.items():
+            for parameter, name in names.items():
                 parameter.copy_(tensors[f"model/{name}"])
-                if f"exp_avg/{name}" in tensors:
-                    optimizer.state[parameter] = {
-                        "step": torch.tensor(float(steps)),
-                        "exp_avg": tensors[f"exp_avg/{name}"].clone(),
-                        "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].clone(),
-                    }
-        average.load({name: tensors[f"ema/{name}"] for name in parameters})
+        for optimizer in optimizers:
+            for parameter in itertools.chain(*(g["params"] for g in optimizer.param_groups)):
+                keys = {key: f"{key}/{names[parameter]}" for key in _MOMENTS}
+                state = {key: tensors[k].clone() for key, k in keys.items() if k in tensors}
+                if state:
+                    optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **state}
+        average.load({name: tensors[f"ema/{name}"] for name in names.values()})
     except Exception as error:
-        raise UserError(f"{path} does not fit this model ({error}); choose another --out") from error
+        raise UserError(
+            f"{path} does not fit this model ({error}); choose another --out"
+        ) from error
     return steps
