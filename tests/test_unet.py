@@ -14,6 +14,7 @@ from torch import Tensor
 
 from shared.conditioning import Conditioning
 from shared.errors import UserError
+from shared.packing import PackedConv2d, pack_convolutions
 from shared.unet import UNet
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -194,6 +195,29 @@ def test_concat_joins_the_channels() -> None:
     whole = unet(x, c_noise, Conditioning(context=context))
     parts = unet(x[:, :4], c_noise, Conditioning(context=context, concat=x[:, 4:]))
     assert torch.equal(whole, parts)
+
+
+def test_packed_convolutions_change_nothing() -> None:
+    config = BASE | VARIANTS["three levels, attention in the middle"]
+    unet = UNet.from_config(config).eval()
+    randomize(unet)
+    runs = []
+    for size in (16, 24, 16):  # a change of shape packs again
+        x, c_noise, context, _ = inputs(config, size)
+        runs.append((x, c_noise, Conditioning(context=context)))
+    with torch.no_grad():
+        expected = [unet(*run) for run in runs]
+    keys = list(unet.state_dict())
+    pack_convolutions(unet)
+    assert any(isinstance(module, PackedConv2d) for module in unet.modules())
+    assert list(unet.state_dict()) == keys
+    with torch.inference_mode():
+        packed = [unet(*run) for run in runs]
+    for ours, plain in zip(packed, expected, strict=True):
+        assert (ours - plain).abs().max() <= 1e-5
+    # where gradients are wanted it is the plain convolution
+    assert (unet(*runs[0]) - expected[0]).abs().max() <= 1e-5
+    unet(*runs[0]).sum().backward()
 
 
 def test_bfloat16_weights_and_autocast_stay_near_float32() -> None:
