@@ -267,7 +267,7 @@ def train() -> None:
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 def train_vae(config: Path, data: Path, out: Path, resume: bool) -> None:
     """Train an autoencoder: pictures to latents and back."""
-    from imagediff.training import train_vae
+    from imagediff.train_vae import train_vae
 
     train_vae(config, data, out, resume)
 
@@ -279,7 +279,7 @@ def train_vae(config: Path, data: Path, out: Path, resume: bool) -> None:
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     """Train a text-to-image denoiser in an autoencoder's latents."""
-    from imagediff.training import train_diffusion
+    from imagediff.train_diffusion import train_diffusion
 
     train_diffusion(config, data, out, resume)
 
@@ -287,6 +287,65 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
 @cli.group()
 def evaluate() -> None:
     """Measure how good a model is."""
+
+
+@evaluate.command("image")
+@click.option("--model", default="builtin", show_default=True, help="Name or folder of a model.")
+@click.option("--prompts", type=FILE, help="JSON lines with labels, instead of the project's own.")
+@click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot.")
+@click.option("--steps", default=25, show_default=True, help="Sampling steps, 1 to 10000.")
+@click.option("--guidance-scale", default=4.0, show_default=True, help="1 is off.")
+@click.option("--sampler", default="dpm++2m", show_default=True, help="Name of the sampler.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Of the first prompt; the next have + 1."
+)
+@click.option("--device", type=DEVICES, default="auto", show_default=True)
+@click.option("--dtype", type=DTYPES, default="auto", show_default=True)
+@click.option("--judge", type=FILE, help="Folder of another judge, trained there if it is empty.")
+@click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON record.")
+def evaluate_image(
+    model: str,
+    prompts: Path | None,
+    limit: int | None,
+    steps: int,
+    guidance_scale: float,
+    sampler: str,
+    seed: int,
+    device: str,
+    dtype: str,
+    judge: Path | None,
+    sheet: Path | None,
+    as_json: bool,
+) -> None:
+    """Make pictures of labelled prompts and print how well they follow them."""
+    from imagediff.scenes import PROMPTS
+    from shared.files import output_paths
+    from shared.models import find_model
+
+    find_model(model)
+    if sheet is not None:
+        (sheet,) = output_paths(sheet, ["sheet"], [""], ".png", overwrite=True)
+
+    from imagediff import ImagePipeline
+    from imagediff.adherence import read_evaluation
+    from imagediff.evaluate import evaluate
+    from imagediff.judge import load_judge
+
+    labelled = read_evaluation(prompts or PROMPTS)
+    report = evaluate(
+        ImagePipeline.load(model, device, dtype),
+        load_judge(judge, _say),
+        labelled,
+        limit=limit,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        sheet=sheet,
+        say=_say,
+    )
+    click.echo(json.dumps(report.record()) if as_json else report.table())
 
 
 def _progress(total: int, unit: str):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from shared.files import whole_file
+
+GAP = 12  # pixels around each picture that has a caption
+LINE = 14  # height of a caption's line in pixels
+CAPTION_LINES = 3
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
@@ -28,3 +34,22 @@ def save_sheet(images: Tensor, path: Path, columns: int = 8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, overwrite=True) as file:
         sheet.save(file, format="PNG")
+
+
+def captioned_sheet(
+    pictures: Sequence[Image.Image], captions: Sequence[str], columns: int = 8
+) -> Image.Image:
+    """All pictures, of one size, in rows of ``columns``, each above its caption."""
+    width, height = pictures[0].size
+    cell = (width + GAP, height + CAPTION_LINES * LINE + GAP)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=LINE - 3)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x, y = GAP + index % columns * cell[0], GAP + index // columns * cell[1]
+        sheet.paste(picture, (x, y))
+        lines = textwrap.wrap(caption, width // 6, max_lines=CAPTION_LINES, placeholder=" …")
+        draw.multiline_text((x, y + height + 2), "\n".join(lines), "black", font, spacing=2)
+    return sheet
