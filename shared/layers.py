@@ -7,10 +7,21 @@ the two libraries with no renaming.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def channels_last(module: M) -> M:
+    """The module with its kernels in that order in memory, the one convolutions work in.
+
+    Tensors in another order are re-arranged at each call.
+    """
+    return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def sinusoidal_embedding(

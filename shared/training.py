@@ -195,7 +195,7 @@ def train(
         last = done == config.steps
         entry: dict[str, Any] = {}
         if last or _due(done, config.log_every):
-            mean = accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
+            mean = float(accelerator.reduce(torch.stack(losses).mean(), reduction="mean"))  # pyright: ignore[reportArgumentType]
             losses.clear()
             pace = (done - since) / (time.monotonic() - began)
             since, began = done, time.monotonic()

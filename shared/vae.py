@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -196,7 +197,7 @@ class _Level(nn.Module):
         super().__init__()
         self.resnets = nn.ModuleList(
             ResnetBlock2D(before, after, groups=groups, eps=EPS)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         # Absent rather than None where unused: diffusers has no such key there.
         if downsample:

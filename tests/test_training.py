@@ -13,17 +13,9 @@ from torch import nn
 
 from imagediff.latents import load_images
 from imagediff.linear_code import LinearCode, fit
-from imagediff.training import (
-    DiffusionConfig,
-    NoiseLevels,
-    VAEConfig,
-    draw_sigmas,
-    psnr,
-    random_crops,
-    read_config,
-    train_diffusion,
-    train_vae,
-)
+from imagediff.train_diffusion import DiffusionConfig, NoiseLevels, draw_sigmas, train_diffusion
+from imagediff.train_vae import VAEConfig, psnr, random_crops, train_vae
+from shared.config import read_config
 from shared.ema import EMA
 from shared.errors import UserError
 from shared.muon import orthogonalize

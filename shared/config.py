@@ -1,0 +1,35 @@
+"""Reading a run's configuration: a YAML file as a frozen dataclass, every key checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from shared.errors import UserError
+
+STRICT = ConfigDict(extra="forbid")
+"""For ``pydantic.dataclasses.dataclass``: a key that is not there is a fault, not a default."""
+
+T = TypeVar("T")
+
+
+def read_config(path: Path, kind: type[T]) -> T:
+    """Read a YAML file as a configuration of ``kind``.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or a key is missing, unknown or of a wrong type.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return TypeAdapter(kind).validate_python(content)
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{path}: {where}: {first['msg']}") from error
