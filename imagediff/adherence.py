@@ -140,9 +140,9 @@ class Sight:
     paint: str
 
     def rank(self, place: str, name: str) -> int:
-        """1 if no other object scores higher in the view ``place``."""
+        """1 if every other object scores lower in the view ``place``; a tie counts against it."""
         scores = self.scores[place]
-        return 1 + sum(score > scores[name] for score in scores.values())
+        return sum(score >= scores[name] for score in scores.values())
 
 
 def see(judge: Judge, prompts: Sequence[Prompt], pictures: Sequence[Image.Image]) -> list[Sight]:

@@ -8,16 +8,14 @@ from the evaluation's, whose combinations were held out of training.
 import argparse
 import random
 import sys
-import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from imagediff import ImagePipeline
 from imagediff.png import save_png
 from imagediff.scenes import read_prompts
+from imagediff.sheets import captioned_sheet
 from shared.errors import UserError
 from shared.files import slug
 
@@ -35,27 +33,6 @@ PROMPTS = (
     "a blue rose",
     "a rocket above a house",
 )
-GAP = 12  # pixels around each picture
-LINE = 14  # height of a caption's line in pixels
-CAPTION_LINES = 3
-
-
-def contact_sheet(
-    pictures: Sequence[Image.Image], captions: Sequence[str], columns: int
-) -> Image.Image:
-    """All pictures, of one size, in rows of ``columns``, each above its caption."""
-    width, height = pictures[0].size
-    cell = (width + GAP, height + CAPTION_LINES * LINE + GAP)
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=LINE - 3)
-    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        x, y = GAP + index % columns * cell[0], GAP + index // columns * cell[1]
-        sheet.paste(picture, (x, y))
-        lines = textwrap.wrap(caption, width // 6, max_lines=CAPTION_LINES, placeholder=" …")
-        draw.multiline_text((x, y + height + 2), "\n".join(lines), "black", font, spacing=2)
-    return sheet
 
 
 def main() -> None:
@@ -87,7 +64,7 @@ def main() -> None:
         pictures.append(picture)
     sheet = args.out / "sheet.png"
     columns = args.columns or (min(len(pictures), 4) if len(pictures) <= 16 else 8)
-    contact_sheet(pictures, prompts, columns).save(sheet)
+    captioned_sheet(pictures, prompts, columns).save(sheet)
     print(*paths, sheet, sep="\n")
 
 

