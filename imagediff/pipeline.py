@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from imagediff.codec import ImageCodec
 from imagediff.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, Settings, check_count
+from imagediff.sheets import to_pil
 from shared.checkpoints import load_denoiser, load_vae, model_hash, read_config
 from shared.conditioning import Conditioning
 from shared.denoiser import Denoiser
@@ -233,7 +233,10 @@ class ImagePipeline:
         sample = SAMPLERS[common.sampler].function
         latents = sample(denoise, x, sigmas, noise=fresh_noise, callback=callback)
 
-        return _to_pictures(self.codec.decode(latents))
+        images = self.codec.decode(latents)  # (b 3 h w) in [-1, 1]
+        if not images.isfinite().all():
+            raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
+        return to_pil(images)
 
     def _encode(self, prompts: list[str]) -> Conditioning:
         # Each text alone and once: its encoding does not depend on its neighbours.
@@ -254,14 +257,6 @@ class ImagePipeline:
 def _channels_last(module: Module) -> Module:
     # Convolutions take tensors in this order as they are; others they re-arrange at each call.
     return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def _to_pictures(images: Tensor) -> list[Image.Image]:
-    """Images (b 3 h w) in [-1, 1] -> 8-bit pictures."""
-    if not images.isfinite().all():
-        raise UserError("the model's numbers overflowed; a lower guidance scale or float32 helps")
-    grey_levels = ((images + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(image) for image in grey_levels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def _valid_unicode(text: str) -> str:

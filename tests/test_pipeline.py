@@ -1,5 +1,6 @@
 """The picture pipeline on a tiny model: settings, seeds, codec, devices."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from imagediff.settings import parse_size
 from shared.checkpoints import load_vae
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
+from shared.noise import seeded_noise
 from shared.samplers import SAMPLERS
 from shared.schedules import SCHEDULES
 
@@ -61,6 +63,44 @@ def test_a_batch_is_close_to_pictures_made_alone(pipeline: ImagePipeline) -> Non
     together = pipeline._sample(plan, None)
     for first, second in zip(alone, together, strict=True):
         assert difference(first, second) in ("identical", "differs: by at most 1 grey level")
+
+
+def test_diffusers_draws_the_same_picture_from_the_same_folder(
+    pipeline: ImagePipeline, tiny_model: Path
+) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.StableDiffusionPipeline.from_pretrained(tiny_model, safety_checker=None)
+    theirs.set_progress_bar_config(disable=True)
+    theirs.scheduler = diffusers.DDIMScheduler.from_config(
+        theirs.scheduler.config,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+    expected = theirs(
+        "a red apple",
+        negative_prompt="a dog",
+        num_inference_steps=5,
+        guidance_scale=3.0,
+        latents=seeded_noise([7], (4, 8, 8)),
+    ).images[0]
+    (picture,) = pipeline(
+        "a red apple",
+        negative_prompt="a dog",
+        seed=7,
+        steps=5,
+        guidance_scale=3.0,
+        sampler="ddim",
+        schedule="trained",
+    )
+    assert difference(picture, expected) in ("identical", "differs: by at most 1 grey level")
+
+
+def test_overflow_is_told(pipeline: ImagePipeline) -> None:
+    broken = replace(pipeline, codec=ImageCodec(copy.deepcopy(pipeline.codec.vae)))
+    broken.codec.scaling_factor = 0.0
+    with pytest.raises(UserError, match="overflowed"):
+        broken("a cat", steps=1)
 
 
 def test_batches_join_what_differs_in_prompt_and_seed_only(pipeline: ImagePipeline) -> None:
