@@ -225,10 +225,13 @@ SPACINGS: dict[str, Callable[[int, int], Tensor]] = {
 }
 
 # What --schedule offers: each takes (steps, schedule) and uses the range the model was trained on.
+NOISY_ENOUGH = 160.0
+"""Nothing is left of a signal of unit variance here: 80 for one of 0.5 (Karras et al., table 1)."""
+
 SCHEDULES: dict[str, Callable[[int, NoiseSchedule], Tensor]] = {
     "trained": trained,
-    "karras": lambda n, schedule: karras(n, schedule.sigma_min, schedule.sigma_max),
-    "exponential": lambda n, schedule: exponential(n, schedule.sigma_min, schedule.sigma_max),
+    "karras": lambda n, schedule: karras(n, schedule.sigma_min, _highest(schedule)),
+    "exponential": lambda n, schedule: exponential(n, schedule.sigma_min, _highest(schedule)),
 }
 
 
@@ -239,6 +242,11 @@ def make_sigmas(name: str, steps: int, schedule: NoiseSchedule) -> Tensor:
         UserError: an unknown name, or a number of steps that this grid cannot have.
     """
     return choose("schedule", name, SCHEDULES)(steps, schedule)
+
+
+def _highest(schedule: NoiseSchedule) -> float:
+    # A cosine schedule ends at 20 000: most steps of a grid from there would be lost on pure noise.
+    return min(schedule.sigma_max, NOISY_ENOUGH)
 
 
 def _with_zero(sigmas: Tensor) -> Tensor:

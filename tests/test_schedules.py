@@ -10,8 +10,10 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from shared.errors import UserError
 from shared.schedules import (
     BETA_SCHEDULES,
+    NOISY_ENOUGH,
     SCHEDULES,
     NoiseSchedule,
+    cosine_betas,
     exponential,
     karras,
     linear_betas,
@@ -162,3 +164,10 @@ def test_every_grid_descends_to_zero(name, steps):
 def test_impossible_grids_are_refused(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_grids_do_not_start_where_only_noise_is():
+    schedule = NoiseSchedule.from_betas(cosine_betas(1000))
+    assert schedule.sigma_max > 10_000
+    for name in ("karras", "exponential"):
+        assert make_sigmas(name, 20, schedule)[0] == NOISY_ENOUGH
