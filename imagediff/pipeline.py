@@ -23,6 +23,7 @@ from shared.guidance import classifier_free, plain
 from shared.models import find_model, known_words, unknown_words
 from shared.naming import choose
 from shared.noise import NoiseStream, seeded_noise
+from shared.packing import pack_convolutions
 from shared.provenance import version
 from shared.samplers import SAMPLERS, Callback
 from shared.schedules import NoiseSchedule, make_sigmas
@@ -70,7 +71,7 @@ class ImagePipeline:
         denoiser = load_denoiser(found.folder, where, precision)
         if denoiser.schedule is None:
             raise UserError(f"model {found.name!r} has no list of trained noise levels")
-        codec = ImageCodec(_channels_last(load_vae(found.folder / "vae", where, precision)))
+        codec = ImageCodec(_for_sampling(load_vae(found.folder / "vae", where, precision)))
         unet = read_config(found.folder / "unet")
         sides = unet.get("sample_size") or 64  # of the latents
         height, width = (sides, sides) if isinstance(sides, int) else sides
@@ -79,7 +80,7 @@ class ImagePipeline:
             name=found.name,
             folder=found.folder,
             hash=model_hash(found.folder),
-            denoiser=_channels_last(denoiser),
+            denoiser=_for_sampling(denoiser),
             noise_schedule=denoiser.schedule,
             codec=codec,
             text_encoder=TextEncoder.load(found.folder, where, precision),
@@ -254,9 +255,11 @@ class ImagePipeline:
             )
 
 
-def _channels_last(module: Module) -> Module:
+def _for_sampling(module: Module) -> Module:
     # Convolutions take tensors in this order as they are; others they re-arrange at each call.
-    return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    pack_convolutions(module)  # on a CPU, the weights as well
+    return module
 
 
 def _valid_unicode(text: str) -> str:
