@@ -81,9 +81,7 @@ def test_parameters_round_trip(prompt: str, negative: str) -> None:
     assert parsed == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", "hello", "a\n\nb", "Steps: , : ,,", "x" * 99999]
-)
+@pytest.mark.parametrize("text", ["", "hello", "a\n\nb", "Steps: , : ,,", "x" * 99999])
 def test_parameters_of_no_form_are_the_prompt(text: str) -> None:
     assert parse_parameters(text)["Prompt"] == text.strip()
 
