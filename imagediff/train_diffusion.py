@@ -6,12 +6,14 @@ latents) lives in ``out/runs/diffusion``.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
@@ -130,8 +132,9 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
     rows = read_folder(data)
     captions = [row.text for row in rows]
     encode = _encoder(config.latents, out / "vae")
-    latents = precompute([row.path for row in rows], encode, run / f"latents-{config.latents}")
-    text = _text_encoder(config, captions, out)
+    with PartialState().main_process_first():  # the others find what it has written
+        latents = precompute([row.path for row in rows], encode, run / f"latents-{config.latents}")
+        text = _text_encoder(config, captions, out)
     ids = text.tokenize(["", *captions])
     empty, ids = ids[0], ids[1:]
     chosen = [
@@ -231,9 +234,10 @@ def _decoder(kind: str, vae: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _text_encoder(config: DiffusionConfig, captions: Sequence[str], out: Path) -> TextEncoder:
-    if config.init is not None:
-        return TextEncoder.load(Path(config.init)).train()
     tokenizer = out / "tokenizer"
+    if config.init is not None:
+        shutil.copytree(Path(config.init) / "tokenizer", tokenizer, dirs_exist_ok=True)
+        return TextEncoder.load(Path(config.init))
     if not (tokenizer / "tokenizer.json").exists():
         train_tokenizer(captions, None, config.max_tokens, tokenizer)
     torch.manual_seed(config.loop.seed)

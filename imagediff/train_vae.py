@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
@@ -93,9 +94,10 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
         vae.load_state_dict(load_vae(Path(config.init)).state_dict())
     folder = Path(out) / "vae"
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / CODE_FILE).exists():
-        every = max(1, len(rows) // config.code_images)
-        fit(_image_batches(rows[::every]), vae.latent_channels, vae.downsampling).save(folder)
+    with PartialState().main_process_first():
+        if not (folder / CODE_FILE).exists():
+            every = max(1, len(rows) // config.code_images)
+            fit(_image_batches(rows[::every]), vae.latent_channels, vae.downsampling).save(folder)
     code = LinearCode.load(folder)
 
     def make_batch(draws: Sequence[Draw]) -> tuple[Tensor, ...]:

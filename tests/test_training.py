@@ -288,6 +288,16 @@ def test_both_trainings_make_a_whole_model_folder(captioned, tmp_path):
     (picture,) = pipeline("a red square", steps=2)
     assert picture.size == (32, 32)
 
+    # A second run begins with the first one's weights, on some of the rows.
+    more = f"{DIFFUSION}init: {out}\n".replace("steps: 6", "steps: 0")
+    (tmp_path / "more.yaml").write_text(more.replace("sample_every: 3", "sample_every: 0"))
+    train_vae(tmp_path / "vae.yaml", captioned, tmp_path / "second")
+    train_diffusion(tmp_path / "more.yaml", captioned, tmp_path / "second")
+    again = ImagePipeline.load(tmp_path / "second", device="cpu", dtype="float32")
+    for part in ("denoiser", "text_encoder"):
+        weights, copies = (getattr(p, part).state_dict() for p in (pipeline, again))
+        assert all(torch.equal(weights[key], copies[key]) for key in weights)
+
 
 def test_the_folder_opens_in_diffusers(captioned, tmp_path):
     diffusers = pytest.importorskip("diffusers")
