@@ -1,7 +1,7 @@
 """Pictures of many prompts, each in its own PNG file, and a contact sheet of all with captions.
 
-`make demo` runs this as it is. `--random 32` draws prompts by lot from the evaluation's instead, whose
-combinations were held out of training.
+`make demo` runs this as it is. `--random 32` draws prompts by lot from the evaluation's instead,
+whose combinations were held out of training.
 """
 
 import argparse
