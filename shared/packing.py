@@ -47,7 +47,7 @@ def pack_convolutions(module: nn.Module) -> None:
     """
     if not (
         torch.backends.mkldnn.is_available()
-        and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+        and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")  # pyright: ignore[reportAttributeAccessIssue]
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     ):
         return
