@@ -36,9 +36,10 @@ SAMPLERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
         {"timestep_spacing": "trailing", "clip_sample": False, "set_alpha_to_one": True},
     ),
     "dpm++2m": (
-        "karras",
+        # Not Karras: diffusers' runs past its own table on the carried model's cosine schedule.
+        "trained",
         "DPMSolverMultistepScheduler",
-        {"use_karras_sigmas": True, "final_sigmas_type": "zero"},
+        {"timestep_spacing": "trailing", "final_sigmas_type": "zero"},
     ),
 }
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -17,10 +18,15 @@ LINE = 14  # height of a caption's line in pixels
 CAPTION_LINES = 3
 
 
+def to_grey_levels(images: Tensor) -> np.ndarray:
+    """Pictures (b 3 h w) in [-1, 1] -> uint8 (b h w 3)."""
+    levels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).cpu().numpy()
+
+
 def to_pil(images: Tensor) -> list[Image.Image]:
     """Pictures (b 3 h w) in [-1, 1] -> PIL images."""
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+    return [Image.fromarray(array) for array in to_grey_levels(images)]
 
 
 def save_sheet(images: Tensor, path: Path, columns: int = 8) -> None:

@@ -20,7 +20,8 @@ from imagediff.data import Row, read_folder
 from imagediff.latents import load_images
 from imagediff.linear_code import FILE as CODE_FILE
 from imagediff.linear_code import LinearCode, fit
-from imagediff.sheets import save_sheet
+from imagediff.metrics import psnr
+from imagediff.sheets import save_sheet, to_grey_levels
 from shared.checkpoints import load_vae, save_component
 from shared.config import STRICT, read_config
 from shared.errors import UserError
@@ -121,7 +122,7 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
         pairs = torch.stack([examples[:16], decoded[:16]], dim=1).flatten(0, 1)
         save_sheet(pairs, Path(out) / "runs" / "vae" / "samples" / f"{step:06d}.png", columns=8)
         return {
-            "psnr": round(psnr(examples, decoded), 2),
+            "psnr": round(float(psnr(to_grey_levels(examples), to_grey_levels(decoded)).mean()), 2),
             "code_error": round((means.cpu() - latents).square().mean().sqrt().item(), 4),
         }
 
@@ -155,12 +156,6 @@ def random_crops(images: Tensor, side: int, grid: int, seeds: Sequence[int]) -> 
         )
         crops.append(image[:, top : top + side, left : left + side])
     return torch.stack(crops)
-
-
-def psnr(images: Tensor, decoded: Tensor) -> float:
-    """Mean over pictures (b 3 h w) in [-1, 1] of the peak signal-to-noise ratio, in dB."""
-    error = (images - decoded).square().flatten(1).mean(1)
-    return (10 * torch.log10(4 / error)).mean().item()
 
 
 def _save_vae(vae: AutoencoderKL, folder: Path) -> None:

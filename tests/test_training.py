@@ -14,7 +14,7 @@ from torch import nn
 from imagediff.latents import load_images
 from imagediff.linear_code import LinearCode, fit
 from imagediff.train_diffusion import DiffusionConfig, NoiseLevels, draw_sigmas, train_diffusion
-from imagediff.train_vae import VAEConfig, psnr, random_crops, train_vae
+from imagediff.train_vae import VAEConfig, random_crops, train_vae
 from shared.config import read_config
 from shared.ema import EMA
 from shared.errors import UserError
@@ -203,11 +203,6 @@ def test_the_linear_code_survives_its_file(tmp_path):
     assert torch.equal(loaded.basis, code.basis)
     with pytest.raises(UserError, match="train vae"):
         LinearCode.load(tmp_path / "none")
-
-
-def test_psnr_of_a_known_error():
-    images = torch.zeros(2, 3, 4, 4)
-    assert psnr(images, images + 0.2) == pytest.approx(20.0, abs=1e-4)  # 10 log10(4 / 0.04)
 
 
 def test_crops_follow_their_seed_and_the_grid():
