@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
@@ -87,7 +87,7 @@ class DiffusionConfig:
     max_tokens: int = 32
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     caption_dropout: float = 0.1
-    latents: str = "vae"
+    latents: Literal["vae", "code"] = "vae"
     where: dict[str, list[str]] = field(default_factory=dict)
     guidance_scale: float = 4.0
     prompts: tuple[str, ...] = ()
@@ -167,7 +167,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
         assert isinstance(objective, DiffusionObjective)
         _save_model(objective, config, out)
         save_sheet(
-            sample(objective, config, _decoder(config.latents, out / "vae")),
+            sample(objective, config, _decoder(out / "vae")),
             run / "samples" / f"{step:06d}.png",
         )
         return {"caption_gap": caption_gap(objective, latents[-256:].float(), ids[-256:])}
@@ -227,7 +227,7 @@ def _encoder(kind: str, vae: Path) -> Callable[[Tensor], Tensor]:
     return ImageCodec(load_vae(vae)).encode
 
 
-def _decoder(kind: str, vae: Path) -> Callable[[Tensor], Tensor]:
+def _decoder(vae: Path) -> Callable[[Tensor], Tensor]:
     if (vae / "config.json").exists():
         return ImageCodec(load_vae(vae)).decode
     return LinearCode.load(vae).decode

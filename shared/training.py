@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -50,7 +50,7 @@ class LoopConfig:
         clip_norm: the largest gradient norm; larger ones are scaled down to it.
         ema_decay: see :class:`shared.ema.EMA`.
         seed: of the order of samples and of all their noise.
-        mixed_precision: "no", "bf16" or "fp16"; "auto" is bf16 where the device is made for it.
+        mixed_precision: "no" or "bf16"; "auto" is bf16 where the device is made for it.
         log_every, checkpoint_every, sample_every: steps between; 0 is never.
     """
 
@@ -65,7 +65,7 @@ class LoopConfig:
     ema_decay: float = 0.999
     seed: int = 0
     optimizer: str = "adamw"
-    mixed_precision: str = "auto"
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     log_every: int = 50
     checkpoint_every: int = 500
     sample_every: int = 500
@@ -152,12 +152,10 @@ def train(
         raise UserError(
             f"{folder} holds a run already; go on with --resume or choose another --out"
         )
-    accelerator = Accelerator(mixed_precision="no")
-    precision = config.mixed_precision
-    if precision == "auto":
-        native = resolve_dtype("auto", accelerator.device)
-        precision = "bf16" if native == torch.bfloat16 else "no"
-    accelerator.state._mixed_precision = precision
+    accelerator = Accelerator()
+    device = accelerator.device
+    native = resolve_dtype("auto", device) == torch.bfloat16
+    bf16 = native if config.mixed_precision == "auto" else config.mixed_precision == "bf16"
     folder.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(config.seed)
@@ -181,7 +179,8 @@ def train(
         rate = config.learning_rate * learning_rate_factor(step, config)
         for group in itertools.chain.from_iterable(o.param_groups for o in optimizers):
             group["lr"] = rate
-        with accelerator.autocast():
+        # Not accelerate's autocast: its precision is fixed once for the whole process.
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = model(*batch).mean()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)

@@ -43,10 +43,10 @@ def regression_batch(items):
     return x, torch.stack(noise)
 
 
-def loop(steps, batch_size=4, **settings):
+def loop(steps, batch_size=4, mixed_precision="no", **settings):
     return LoopConfig(
-        steps=steps, batch_size=batch_size, learning_rate=0.05, warmup=2, mixed_precision="no",
-        log_every=1, sample_every=0, **settings,
+        steps=steps, batch_size=batch_size, learning_rate=0.05, warmup=2, log_every=1,
+        sample_every=0, mixed_precision=mixed_precision, **settings,
     )  # fmt: skip
 
 
@@ -75,6 +75,19 @@ def test_a_killed_run_resumes_exactly(tmp_path, optimizer):
     # Steps 4 and 5 were done twice, the same both times.
     assert losses(tmp_path / "parts")[:3] == losses(tmp_path / "whole")[:3]
     assert losses(tmp_path / "parts")[-6:] == losses(tmp_path / "whole")[-6:]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("no", torch.float32)])
+def test_mixed_precision_reaches_the_network(tmp_path, precision, dtype):
+    seen = []
+
+    class Watched(Regression):
+        def forward(self, x, noise):
+            seen.append(self.layer(x).dtype)
+            return super().forward(x, noise).float()
+
+    train(Watched(), regression_batch, 10, loop(2, mixed_precision=precision), tmp_path)
+    assert seen == [dtype] * 2
 
 
 def test_a_run_is_not_overwritten_unless_resumed(tmp_path):
@@ -314,6 +327,7 @@ def test_the_folder_opens_in_diffusers(captioned, tmp_path):
         (("crop: 16", "crop: sixteen"), "crop"),
         (("crop: 16", "corp: 16"), "corp"),
         (("steps: 30", "stops: 30"), "loop"),
+        (("{steps", "{mixed_precision: fp8, steps"), "mixed_precision"),
         (("model:", "model: ["), "not YAML"),
     ],
 )
