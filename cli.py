@@ -1,24 +1,46 @@
-"""The command line: parse, call, report. Nothing heavy is imported before it is needed."""
+"""The command line: what both arts share, and where their own commands are hung in."""
 
-import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
+from audiodiff import commands as audio
+from imagediff import commands as images
+from shared.console import DEVICES, DTYPES, FILE, all_of, overwrite_option, say
 from shared.errors import UserError
 
-DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
-DTYPES = click.Choice(["auto", "float32", "bfloat16", "float16"])
-FILE = click.Path(path_type=Path)
+Trainer = Callable[[Path, Path, Path, bool], None]
+
+TRAINERS: dict[str, dict[str, Trainer]] = {
+    "vae": {"image": images.train_vae, "music": audio.train_vae},
+    "vocoder": {"music": audio.train_vocoder},
+    "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
+}
+
+# How files of sound begin: WAV and its kin, FLAC, Ogg, MP3 with a tag and without, AIFF.
+_SOUND = (
+    b"RIFF",
+    b"RF64",
+    b"fLaC",
+    b"OggS",
+    b"ID3",
+    b"\xff\xfb",
+    b"\xff\xf3",
+    b"\xff\xf2",
+    b"FORM",
+)
+_PICTURE = b"\x89PNG"
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="duotone")
 def cli() -> None:
-    """Make pictures from prompts with diffusion models, on any computer, offline."""
+    """Make pictures and music from prompts with diffusion models, on any computer, offline."""
 
 
 def main(args: list[str] | None = None) -> NoReturn:
@@ -42,7 +64,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         code = 2
     except (UserError, click.ClickException) as error:
         text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        _say("Error: " + " ".join(text.split()))
+        say("Error: " + " ".join(text.split()))
         code = 2
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stdout = None
@@ -51,114 +73,37 @@ def main(args: list[str] | None = None) -> NoReturn:
         # A KeyboardInterrupt inside an import may come out as another exception.
         if not interrupted:
             raise
-        _say("Interrupted")
+        say("Interrupted")
         code = 130
     sys.exit(code)
 
 
-@cli.command()
-@click.argument("prompt")
-@click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
-@click.option("--count", default=1, show_default=True, help="Pictures to make.")
-@click.option("--seed", type=int, help="Of the first picture; the next have seed + 1, ...")
-@click.option("--steps", default=25, show_default=True, help="Sampling steps, 1 to 10000.")
-@click.option(
-    "--guidance-scale",
-    default=4.0,
-    show_default=True,
-    help="How strongly the prompt is followed; 1 is off.",
-)
-@click.option("--negative-prompt", default="", help="What to move away from.")
-@click.option("--sampler", default="dpm++2m", show_default=True, help="Name of the sampler.")
-@click.option("--schedule", default="karras", show_default=True, help="Spacing of noise levels.")
-@click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
-@click.option("--model", default="builtin", show_default=True, help="Name or folder of a model.")
-@click.option("--device", type=DEVICES, default="auto", show_default=True)
-@click.option("--dtype", type=DTYPES, default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON record for each picture.")
-@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-def image(
-    prompt: str,
-    output: Path | None,
-    count: int,
-    seed: int | None,
-    steps: int,
-    guidance_scale: float,
-    negative_prompt: str,
-    sampler: str,
-    schedule: str,
-    size: str | None,
-    model: str,
-    device: str,
-    dtype: str,
-    as_json: bool,
-    overwrite: bool,
-) -> None:
-    """Make pictures of PROMPT and print their paths."""
-    import secrets
-
-    from imagediff.settings import check_count, parse_size
-    from shared.files import output_paths, slug
-    from shared.models import find_model
-
-    # First what can be told without torch, whose import takes longer than all of this.
-    check_count(count)
-    find_model(model)
-    first = secrets.randbelow(2**31) if seed is None else seed
-    seeds = [str(first + i) for i in range(count)]
-    paths = output_paths(output, [f"{slug(prompt)}-{s}" for s in seeds], seeds, ".png", overwrite)
-    pixels = None if size is None else parse_size(size)
-
-    from imagediff import ImagePipeline
-    from imagediff.png import save_png
-
-    pipeline = ImagePipeline.load(model, device, dtype)
-    plan = pipeline.plan(
-        prompt,
-        negative_prompt=negative_prompt,
-        count=count,
-        seed=first,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-        schedule=schedule,
-        size=pixels,
-    )
-    for remark in pipeline.remarks(prompt) + pipeline.remarks(negative_prompt):
-        _say(f"Note: {remark}")
-    with _progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
-        pictures = pipeline.generate(plan, callback=lambda *_: _advance(bar))
-        for path, settings, picture in zip(paths, plan, pictures, strict=True):
-            save_png(picture, path, settings, overwrite)
-            record = {"path": str(path)} | settings.record()
-            bar.write(json.dumps(record) if as_json else str(path), file=sys.stdout)
+cli.add_command(images.image)
+cli.add_command(audio.music)
 
 
 @cli.command()
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def info(file: Path, as_json: bool) -> None:
-    """Show what made the picture FILE."""
-    from imagediff.png import open_png, read_record
-    from shared.provenance import printable
-
-    record = read_record(file, open_png(file)[1])
-    if as_json:
-        click.echo(json.dumps(record))
-        return
-    width = max(map(len, record))
-    for key, value in record.items():
-        shown = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        click.echo(f"{printable(key):{width}}  {printable(shown)}")
+@click.option("--plot", type=FILE, help="A .png file for the spectrogram of a recording.")
+@overwrite_option
+def info(file: Path, as_json: bool, plot: Path | None, overwrite: bool) -> None:
+    """Show what made the picture or recording FILE, and what a recording sounds like."""
+    if _is_sound(file):
+        audio.info(file, as_json, plot, overwrite)
+    elif plot is not None:
+        raise UserError(f"--plot draws the spectrogram of a recording, and {str(file)!r} is none")
+    else:
+        images.info(file, as_json)
 
 
 @cli.command()
 @click.argument("file", type=FILE)
-@click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
+@click.option("-o", "--output", type=FILE, help="A file like FILE, or an existing folder.")
 @click.option("--model", help="Name or folder of the model, if not the recorded name.")
 @click.option("--device", type=DEVICES, help="If not the recorded one.")
 @click.option("--dtype", type=DTYPES, help="If not the recorded one.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+@overwrite_option
 def replay(
     file: Path,
     output: Path | None,
@@ -167,37 +112,9 @@ def replay(
     dtype: str | None,
     overwrite: bool,
 ) -> None:
-    """Make the picture FILE again from its record and compare the pixels."""
-    from imagediff.png import difference, open_png, read_settings, save_png
-    from shared.files import output_paths
-
-    original, text = open_png(file)
-    recorded = read_settings(file, text)
-    (path,) = output_paths(output, [f"{file.stem}-replay"], [""], ".png", overwrite)
-
-    from imagediff import ImagePipeline
-    from shared.devices import is_available
-
-    if device is None:
-        device = recorded.device if is_available(recorded.device) else "auto"
-    pipeline = ImagePipeline.load(model or recorded.model, device, dtype or recorded.dtype)
-    (settings,) = pipeline.plan(
-        recorded.prompt,
-        negative_prompt=recorded.negative_prompt,
-        seed=recorded.seed,
-        steps=recorded.steps,
-        guidance_scale=recorded.guidance_scale,
-        sampler=recorded.sampler,
-        schedule=recorded.schedule,
-        size=recorded.size,
-    )
-    for change in recorded.changes(settings):
-        _say(f"Note: {change}")
-    with _progress(settings.steps, "step") as bar:
-        (picture,) = pipeline.generate([settings], callback=lambda *_: _advance(bar))
-    save_png(picture, path, settings, overwrite)
-    click.echo(path)
-    click.echo(difference(original, picture))
+    """Make the picture or clip FILE again from its record and compare the two."""
+    art = audio if _is_sound(file) else images
+    art.replay(file, output, model, device, dtype, overwrite)
 
 
 @cli.group(invoke_without_command=True)
@@ -216,72 +133,66 @@ def models(context: click.Context) -> None:
         licence = model.licence or "licence not stated"
         click.echo(f"{model.name:{width}}  {size:>10}  {licence}  {can}  ({model.source})")
     if not found:
-        _say("No models found.")
-    _say(f"Your own models go into {user_folder()}")
+        say("No models found.")
+    say(f"Your own models go into {user_folder()}")
 
 
 @models.command("show")
 @click.argument("name")
 def show_model(name: str) -> None:
     """Print the card of model NAME (or of a model folder) and the words it knows."""
-    from shared.models import card, find_model, known_words
+    from shared.models import BUILTIN, card, carried_models, find_model, known_words
 
-    model = find_model(name)
-    click.echo(f"{model.name}: {model.parameters / 1e6:.1f} M parameters in {model.folder}")
-    click.echo(card(model.folder) or "It has no card (README.md).")
-    words = known_words(model.folder)
-    if words:
-        click.echo(f"The {len(words)} words it knows:")
-        click.echo(", ".join(sorted(words)))
+    for model in carried_models() if name == BUILTIN else [find_model(name, None)]:
+        click.echo(f"{model.name}: {model.parameters / 1e6:.1f} M parameters in {model.folder}")
+        click.echo(card(model.folder) or "It has no card (README.md).")
+        words = known_words(model.folder)
+        if words:
+            click.echo(f"The {len(words)} words it knows:")
+            click.echo(", ".join(sorted(words)))
 
 
 @cli.group()
 def data() -> None:
-    """Make pictures to train on."""
+    """Make pictures or clips to train on."""
 
 
-@data.command("scenes")
-@click.option("--out", type=FILE, required=True, help="Folder to write.")
-@click.option("--count", default=10_000, show_default=True, help="Pictures in the end.")
-@click.option("--size", default=128, show_default=True, help="Side in pixels.")
-@click.option("--seed", default=0, show_default=True, help="Which series of scenes.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
-def data_scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
-    """Draw captioned scenes of emoji into a folder with metadata.jsonl."""
-    from imagediff.data import write_dataset
-
-    with _progress(count, "picture") as bar:
-        write_dataset(out, count, size, seed, lambda done, _: _advance(bar, done), workers)
-    click.echo(out)
+data.add_command(images.data_scenes)
+data.add_command(audio.data_music)
 
 
 @cli.group()
 def train() -> None:
-    """Train the parts of a model on a captioned folder."""
+    """Train the parts of a model on a captioned folder; the config's `art` says of which kind."""
+
+
+training_options = all_of(
+    click.option("--config", type=FILE, required=True, help="YAML file of the run."),
+    click.option("--data", type=FILE, required=True, help="Captioned folder (metadata.jsonl)."),
+    click.option("--out", type=FILE, required=True, help="Folder of the run."),
+    click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out."),
+)
 
 
 @train.command("vae")
-@click.option("--config", type=FILE, required=True, help="YAML file of the run.")
-@click.option("--data", type=FILE, required=True, help="Captioned folder (imagefolder).")
-@click.option("--out", type=FILE, required=True, help="Folder of the run.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@training_options
 def train_vae(config: Path, data: Path, out: Path, resume: bool) -> None:
-    """Train an autoencoder: pictures to latents and back."""
-    from imagediff.train_vae import train_vae
+    """Train an autoencoder: pictures or spectrograms to latents and back."""
+    _trainer("vae", config)(config, data, out, resume)
 
-    train_vae(config, data, out, resume)
+
+@train.command("vocoder")
+@training_options
+def train_vocoder(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a vocoder: spectrograms to sound."""
+    _trainer("vocoder", config)(config, data, out, resume)
 
 
 @train.command("diffusion")
-@click.option("--config", type=FILE, required=True, help="YAML file of the run.")
-@click.option("--data", type=FILE, required=True, help="Captioned folder (imagefolder).")
-@click.option("--out", type=FILE, required=True, help="Folder of the run.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@training_options
 def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
-    """Train a text-to-image denoiser in an autoencoder's latents."""
-    from imagediff.train_diffusion import train_diffusion
-
-    train_diffusion(config, data, out, resume)
+    """Train a denoiser of an autoencoder's latents, told in words what they are of."""
+    _trainer("diffusion", config)(config, data, out, resume)
 
 
 @cli.group()
@@ -289,77 +200,32 @@ def evaluate() -> None:
     """Measure how good a model is."""
 
 
-@evaluate.command("image")
-@click.option("--model", default="builtin", show_default=True, help="Name or folder of a model.")
-@click.option("--prompts", type=FILE, help="JSON lines with labels, instead of the project's own.")
-@click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot.")
-@click.option("--steps", default=25, show_default=True, help="Sampling steps, 1 to 10000.")
-@click.option("--guidance-scale", default=4.0, show_default=True, help="1 is off.")
-@click.option("--sampler", default="dpm++2m", show_default=True, help="Name of the sampler.")
-@click.option(
-    "--seed", default=0, show_default=True, help="Of the first prompt; the next have + 1."
-)
-@click.option("--device", type=DEVICES, default="auto", show_default=True)
-@click.option("--dtype", type=DTYPES, default="auto", show_default=True)
-@click.option("--judge", type=FILE, help="Folder of another judge, trained there if it is empty.")
-@click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON record.")
-def evaluate_image(
-    model: str,
-    prompts: Path | None,
-    limit: int | None,
-    steps: int,
-    guidance_scale: float,
-    sampler: str,
-    seed: int,
-    device: str,
-    dtype: str,
-    judge: Path | None,
-    sheet: Path | None,
-    as_json: bool,
-) -> None:
-    """Make pictures of labelled prompts and print how well they follow them."""
-    from imagediff.scenes import PROMPTS
-    from shared.files import output_paths
-    from shared.models import find_model
-
-    find_model(model)
-    if sheet is not None:
-        (sheet,) = output_paths(sheet, ["sheet"], [""], ".png", overwrite=True)
-
-    from imagediff import ImagePipeline
-    from imagediff.adherence import read_evaluation
-    from imagediff.evaluate import evaluate
-    from imagediff.judge import load_judge
-
-    labelled = read_evaluation(prompts or PROMPTS)
-    report = evaluate(
-        ImagePipeline.load(model, device, dtype),
-        load_judge(judge, _say),
-        labelled,
-        limit=limit,
-        seed=seed,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-        sheet=sheet,
-        say=_say,
-    )
-    click.echo(json.dumps(report.record()) if as_json else report.table())
+evaluate.add_command(images.evaluate_image)
+evaluate.add_command(audio.evaluate_music)
 
 
-def _progress(total: int, unit: str):
-    from tqdm import tqdm
+def _trainer(part: str, config: Path) -> Trainer:
+    """What trains the part for the art that the config names; pictures if it names none."""
+    from shared.config import read_art
+    from shared.naming import choose
 
-    return tqdm(total=total, unit=unit, leave=False, dynamic_ncols=True)
+    arts = TRAINERS[part]
+    return choose(f"art of a {part}", read_art(config, default=next(iter(arts))), arts)
 
 
-def _advance(bar, done: int | None = None) -> None:
-    bar.update(1 if done is None else done - bar.n)
+def _is_sound(file: Path) -> bool:
+    """Whether a file is sound rather than a picture, by its first bytes, else by its name.
 
-
-def _say(message: str) -> None:
-    click.echo(message, err=True)
+    Whether it can be read is for those to say who read it.
+    """
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(4)
+    except (OSError, ValueError):  # not there, a folder, ...: told when it is opened to be read
+        head = b""
+    if head.startswith((*_SOUND, _PICTURE)):
+        return head != _PICTURE
+    return file.suffix.lower() not in ("", *_PICTURE_SUFFIXES)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ import numpy as np
 from PIL import Image
 
 from imagediff.judge import HALVES, Judge, look, places, view
-from imagediff.metrics import background_name, paint_name, wilson
+from imagediff.metrics import background_name, paint_name
 from imagediff.objects import BACKGROUNDS, TINTS, objects
 from imagediff.scenes import PROMPTS, RELATIONS
 from shared.errors import UserError
+from shared.report import Figure
+from shared.statistics import wilson
 
 
 @dataclass(frozen=True)
@@ -252,26 +254,6 @@ def answers(question: Question, prompts: Sequence[Prompt], sights: Sequence[Sigh
         for prompt, sight in zip(prompts, sights, strict=True)
         if question.asked(prompt)
     ]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured number.
-
-    Attributes:
-        interval: of 95 %, where there is one.
-        n: pictures it was measured on.
-        real: the same of real scenes.
-        swapped: the same with the prompts swapped among the pictures.
-    """
-
-    title: str
-    value: float
-    n: int
-    interval: tuple[float, float] | None = None
-    real: float | None = None
-    swapped: float | None = None
-    unit: str = ""
 
 
 def adherence(

@@ -14,16 +14,18 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from imagediff.adherence import Figure, Prompt, Sight, adherence, draw_by_lot, judge_features, see
+from imagediff.adherence import Prompt, Sight, adherence, draw_by_lot, judge_features, see
 from imagediff.codec import ImageCodec
 from imagediff.data import render, scene_at
 from imagediff.judge import Judge
-from imagediff.metrics import frechet_distance, mean_interval, psnr
+from imagediff.metrics import frechet_distance, psnr
 from imagediff.objects import FONT
 from imagediff.pipeline import ImagePipeline
 from imagediff.scenes import Scene
 from imagediff.sheets import captioned_sheet, to_pil
 from shared.files import whole_file
+from shared.report import Figure, table
+from shared.statistics import mean_interval
 
 REAL_SEEDS = (7_000_003, 7_000_033)  # of the two sets of real scenes
 HELD_OUT_SERIES = 10_000_019  # of scenes, for the autoencoder; training takes others
@@ -81,29 +83,8 @@ class Report:
 
     def table(self) -> str:
         """The report as people read it."""
-        head = ("", "value", "95 % interval", "n", "real", "swapped")
-        rows = [head, *(_cells(figure) for figure in self.figures.values())]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in rows
-        ]
-        facts = ", ".join(f"{key} {value}" for key, value in self.settings.items())
         legend = "real: real scenes of the same labels; swapped: prompts swapped among the pictures"
-        return "\n".join([facts, "", *lines, "", legend])
-
-
-def _cells(figure: Figure) -> tuple[str, ...]:
-    def number(value: float | None) -> str:
-        if value is None:
-            return ""
-        return f"{value:.2f} {figure.unit}".rstrip() if figure.unit else f"{value:.3f}"
-
-    interval = " to ".join(map(number, figure.interval)) if figure.interval else ""
-    return (
-        *(figure.title, number(figure.value), interval, str(figure.n)),
-        *(number(figure.real), number(figure.swapped)),
-    )
+        return table(self.settings, self.figures.values(), legend)
 
 
 def evaluate(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
 from shared.errors import UserError
-from shared.files import whole_file
+from shared.latents import cached, fingerprint, read_ahead
 
 
 def load_images(paths: Sequence[Path]) -> Tensor:
@@ -41,26 +39,29 @@ def _load(path: Path) -> np.ndarray:
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
 
 
-@torch.no_grad()
 def precompute(
-    paths: Sequence[Path], encode: Callable[[Tensor], Tensor], stem: Path, batch_size: int = 64
+    paths: Sequence[Path],
+    encode: Callable[[Tensor], Tensor],
+    encoder: Sequence[Path],
+    stem: Path,
+    batch_size: int = 64,
 ) -> Tensor:
     """Latents of all pictures (n c h w) in float16, kept in ``stem.safetensors`` for the next time.
 
+    They are computed anew when the pictures or the encoder are others.
+
     Args:
         encode: pictures (b 3 h w) -> latents (b c h w).
+        encoder: the files that make it.
     """
+
+    @torch.no_grad()
+    def compute() -> dict[str, Tensor]:
+        batches = [paths[i : i + batch_size] for i in range(0, len(paths), batch_size)]
+        # Threads do, for decoding files releases the interpreter's lock.
+        images = tqdm(read_ahead(load_images, batches), "latents", len(batches), unit="batch")
+        parts = [encode(batch).half() for batch in images]
+        return {"latents": torch.cat(parts)}
+
     path = stem.with_name(stem.name + ".safetensors")
-    if path.exists():
-        latents = load_file(path)["latents"]
-        if len(latents) == len(paths):
-            return latents
-    path.parent.mkdir(parents=True, exist_ok=True)
-    batches = [paths[i : i + batch_size] for i in range(0, len(paths), batch_size)]
-    with ThreadPoolExecutor(2) as readers:  # decoding files releases the interpreter's lock
-        images = readers.map(load_images, batches)
-        parts = [encode(i).half() for i in tqdm(images, "latents", len(batches), unit="batch")]
-    latents = torch.cat(parts).contiguous()
-    with whole_file(path, overwrite=True) as file:
-        file.write(save({"latents": latents}))
-    return latents
+    return cached(path, fingerprint(paths, encoder), compute)["latents"]

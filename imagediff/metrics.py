@@ -1,8 +1,6 @@
-"""Figures of merit: proportions with their intervals, Fréchet distance, PSNR, colours by rule."""
+"""Figures of merit: Fréchet distance, PSNR, colours by rule."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from PIL import Image
@@ -10,24 +8,6 @@ from PIL import Image
 from imagediff.objects import BACKGROUNDS, PIXEL_SHOWS, TINTS, Color, oklab
 
 BORDER = 1 / 64  # of the frame's side: what objects leave free
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a proportion, n > 0: Wilson 1927, "Probable inference", p. 210."""
-    share = hits / n
-    centre = share + z * z / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    scale = 1 + z * z / n
-    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
-
-
-def mean_interval(values: np.ndarray, z: float = 1.96) -> tuple[float, float] | None:
-    """The 95 % interval of a mean, by the normal approximation; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    reach = z * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    centre = float(np.mean(values))
-    return centre - reach, centre + reach
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:

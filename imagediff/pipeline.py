@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from PIL import Image
 
 from imagediff.codec import ImageCodec
-from imagediff.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, Settings, check_count
+from imagediff.settings import Settings
 from imagediff.sheets import to_pil
 from shared.checkpoints import load_denoiser, load_vae, model_hash, read_config
-from shared.conditioning import Conditioning
 from shared.denoiser import Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
 from shared.guidance import classifier_free, plain
-from shared.models import find_model, known_words, unknown_words
+from shared.models import find_model
 from shared.naming import choose
 from shared.noise import NoiseStream, seeded_noise
-from shared.packing import pack_convolutions
+from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
 from shared.provenance import version
 from shared.samplers import SAMPLERS, Callback
 from shared.schedules import NoiseSchedule, make_sigmas
+from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, check_count, valid_unicode
 from shared.text import TextEncoder
 
-Module = TypeVar("Module", bound=torch.nn.Module)
-
-GPU_BATCH = 8  # pictures computed at once on a GPU
 LARGEST = 8  # largest side that is taken, in multiples of the side the model was trained at
 
 
@@ -71,7 +66,7 @@ class ImagePipeline:
         denoiser = load_denoiser(found.folder, where, precision)
         if denoiser.schedule is None:
             raise UserError(f"model {found.name!r} has no list of trained noise levels")
-        codec = ImageCodec(_for_sampling(load_vae(found.folder / "vae", where, precision)))
+        codec = ImageCodec(for_sampling(load_vae(found.folder / "vae", where, precision)))
         unet = read_config(found.folder / "unet")
         sides = unet.get("sample_size") or 64  # of the latents
         height, width = (sides, sides) if isinstance(sides, int) else sides
@@ -80,7 +75,7 @@ class ImagePipeline:
             name=found.name,
             folder=found.folder,
             hash=model_hash(found.folder),
-            denoiser=_for_sampling(denoiser),
+            denoiser=for_sampling(denoiser),
             noise_schedule=denoiser.schedule,
             codec=codec,
             text_encoder=TextEncoder.load(found.folder, where, precision),
@@ -157,8 +152,8 @@ class ImagePipeline:
         prompts = [prompt] if isinstance(prompt, str) else prompt
         plan = [
             Settings(
-                prompt=_valid_unicode(text),
-                negative_prompt=_valid_unicode(negative_prompt),
+                prompt=valid_unicode(text),
+                negative_prompt=valid_unicode(negative_prompt),
                 seed=one_seed,
                 steps=steps,
                 guidance_scale=float(guidance_scale),
@@ -188,41 +183,24 @@ class ImagePipeline:
             yield from self._sample(batch, callback)
 
     def batches(self, plan: Sequence[Settings]) -> Iterator[list[Settings]]:
-        """What is computed at once: settings that differ in prompt and seed only.
-
-        On a CPU each picture is computed alone, so that no byte of it depends on its neighbours.
-        """
-        most = 1 if self.device.type == "cpu" else GPU_BATCH
-        for _, alike in groupby(plan, key=lambda settings: replace(settings, prompt="-", seed=0)):
-            group = list(alike)
-            for start in range(0, len(group), most):
-                yield group[start : start + most]
+        """What is computed at once; on a CPU each picture alone."""
+        return batches(plan, self.device)
 
     def remarks(self, prompt: str) -> list[str]:
         """What to tell a user about a prompt, a line each: words never seen, an end cut off."""
-        remarks = []
-        words = known_words(self.folder)
-        strange = unknown_words(prompt, words) if words else []
-        if strange:
-            told = [f"{w} (nearest: {', '.join(near)})" if near else w for w, near in strange[:8]]
-            more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
-            remarks.append(f"model {self.name!r} never saw: {'; '.join(told)}{more}")
-        cut = self.text_encoder.truncated(prompt)
-        if cut:
-            shown = cut if len(cut) <= 60 else f"{cut[:60]}... ({len(cut)} characters)"
-            limit = self.text_encoder.max_length - 2  # without start and end
-            remarks.append(f"the prompt is longer than {limit} tokens; cut off: {shown}")
-        return remarks
+        return prompt_remarks(self.name, self.folder, self.text_encoder, prompt)
 
     @torch.inference_mode()
     def _sample(self, batch: list[Settings], callback: Callback | None) -> list[Image.Image]:
         common = batch[0]  # all but prompts and seeds
 
-        cond = self._encode([settings.prompt for settings in batch])
+        cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
         if common.guidance_scale == 1:
             denoise = plain(self.denoiser, cond)
         else:
-            uncond = self._encode([settings.negative_prompt for settings in batch])
+            uncond = encode_prompts(
+                self.text_encoder, [settings.negative_prompt for settings in batch]
+            )
             denoise = classifier_free(self.denoiser, cond, uncond, common.guidance_scale)
 
         width, height = (side // self.codec.factor for side in common.size)
@@ -239,11 +217,6 @@ class ImagePipeline:
             raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
         return to_pil(images)
 
-    def _encode(self, prompts: list[str]) -> Conditioning:
-        # Each text alone and once: its encoding does not depend on its neighbours.
-        contexts = {text: self.text_encoder.encode([text]) for text in dict.fromkeys(prompts)}
-        return Conditioning(context=torch.cat([contexts[text] for text in prompts]))  # (b n d)
-
     def _check_size(self, width: int, height: int) -> None:
         multiple = self.size_multiple
         largest = LARGEST * max(self.native_size)
@@ -253,15 +226,3 @@ class ImagePipeline:
                 f"multiple of {multiple} from {multiple} to {largest} "
                 f"(it was trained at {'x'.join(map(str, self.native_size))})"
             )
-
-
-def _for_sampling(module: Module) -> Module:
-    # Convolutions take tensors in this order as they are; others they re-arrange at each call.
-    module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    pack_convolutions(module)  # on a CPU, the weights as well
-    return module
-
-
-def _valid_unicode(text: str) -> str:
-    # Lone surrogates, which stand for a shell's bytes that were no UTF-8, fit into no file.
-    return text.encode("utf-8", "replace").decode()

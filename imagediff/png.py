@@ -13,17 +13,6 @@ from shared.files import whole_file
 RECORD = "duotone"  # chunk with the complete JSON record
 PARAMETERS = "parameters"  # chunk that other image tools read
 
-# The names under which image tools know the samplers and schedules.
-_COMMON_NAMES = {
-    "ddim": "DDIM",
-    "ddpm": "DDPM",
-    "dpm++2m": "DPM++ 2M",
-    "euler": "Euler",
-    "exponential": "Exponential",
-    "heun": "Heun",
-    "karras": "Karras",
-}
-
 
 def save_png(image: Image.Image, path: Path, settings: Settings, overwrite: bool = False) -> None:
     """Write ``image`` to ``path``, whole or not at all, with its settings in two text chunks.
@@ -32,7 +21,7 @@ def save_png(image: Image.Image, path: Path, settings: Settings, overwrite: bool
         UserError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
     """
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_text(PARAMETERS, parameters(settings))  # iTXt where Latin-1 does not suffice
+    chunks.add_text(PARAMETERS, settings.parameters())  # iTXt where Latin-1 does not suffice
     chunks.add_itxt(RECORD, provenance.to_json(settings))
     with whole_file(path, overwrite) as file:
         image.save(file, format="PNG", pnginfo=chunks)
@@ -91,20 +80,3 @@ def difference(first: Image.Image, second: Image.Image) -> str:
     most = max(high for _, high in extrema)  # type: ignore[misc]
     levels = "grey level" if most == 1 else "grey levels"
     return f"differs: by at most {most} {levels}" if most else "identical"
-
-
-def parameters(settings: Settings) -> str:
-    """The `parameters` text of a picture."""
-    width, height = settings.size
-    values = {
-        "Steps": settings.steps,
-        "Sampler": _COMMON_NAMES.get(settings.sampler, settings.sampler),
-        "Schedule type": _COMMON_NAMES.get(settings.schedule, settings.schedule),
-        "CFG scale": settings.guidance_scale,
-        "Seed": settings.seed,
-        "Size": f"{width}x{height}",
-        "Model hash": settings.model_hash[:10],
-        "Model": settings.model,
-        "Version": f"duotone {settings.version}",
-    }
-    return provenance.format_parameters(settings.prompt, settings.negative_prompt, values)

@@ -5,7 +5,7 @@ import secrets
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -29,7 +29,11 @@ def slug(text: str, max_bytes: int = 60) -> str:
 
 
 def output_paths(
-    output: Path | None, names: list[str], tags: list[str], suffix: str, overwrite: bool = False
+    output: Path | None,
+    names: list[str],
+    tags: list[str],
+    suffixes: Sequence[str],
+    overwrite: bool = False,
 ) -> list[Path]:
     """One path a file to be made, checked before anything is computed.
 
@@ -37,7 +41,7 @@ def output_paths(
         output: a file, an existing folder, or None for the current folder.
         names: default file name of each file, without its suffix.
         tags: what tells the files apart ("STEM-TAG.png") when ``output`` names one file for many.
-        suffix: the only suffix allowed, with its dot.
+        suffixes: those allowed, each with its dot; the first is that of the default names.
 
     Raises:
         UserError: another suffix, a file in the way, or a folder missing or not writable.
@@ -48,9 +52,10 @@ def output_paths(
         raise UserError(f"cannot write {str(output)!r}: {error.strerror}") from None
     if output is None or is_folder:
         folder = output or Path()
-        paths = [folder / f"{name}{suffix}" for name in names]
-    elif output.suffix.lower() != suffix:
-        raise UserError(f"{str(output)!r} is neither a {suffix} file name nor an existing folder")
+        paths = [folder / f"{name}{suffixes[0]}" for name in names]
+    elif output.suffix.lower() not in suffixes:
+        allowed = ", ".join(suffixes[:-1]) + " or " * (len(suffixes) > 1) + suffixes[-1]
+        raise UserError(f"{str(output)!r} is neither a {allowed} file name nor an existing folder")
     elif len(names) == 1:
         paths = [output]
     else:

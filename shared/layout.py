@@ -20,18 +20,27 @@ CONVERT = "pickle checkpoints are not loaded, as opening one can run code; conve
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline class of diffusers': what it makes, and what Duotone can do with its folder."""
+    """A pipeline class: what it makes, and what Duotone can do with its folder.
+
+    Attributes:
+        kind: "image", "music" or "other".
+        can: empty for what is only recognised.
+        needs: files and folders that must be there besides the components its index names.
+    """
 
     kind: str
     can: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
-# Those without abilities are recognised to be told apart, in lists and in messages.
+# All but Duotone's own are diffusers'. Those without abilities are recognised to be told apart, in
+# lists and in messages.
 PIPELINES: dict[str, Pipeline] = {
     "StableDiffusionPipeline": Pipeline("image", ("text to image",)),
     "StableDiffusionXLPipeline": Pipeline("image"),
     "StableDiffusion3Pipeline": Pipeline("image"),
     "FluxPipeline": Pipeline("image"),
+    "DuotoneMusicPipeline": Pipeline("music", ("text to music",), ("vocoder", "controls.json")),
     "AudioLDMPipeline": Pipeline("music"),
     "AudioLDM2Pipeline": Pipeline("music"),
     "MusicLDMPipeline": Pipeline("music"),
@@ -88,23 +97,28 @@ def pipeline_of(index: dict[str, Any]) -> Pipeline:
     return PIPELINES.get(str(index.get("_class_name")), Pipeline("other"))
 
 
-def check_folder(root: Path, kind: str) -> None:
+def check_folder(root: Path, kind: str | None) -> None:
     """Make sure that ``root`` is a whole model folder of a kind that Duotone can use.
+
+    ``kind`` is "image" or "music"; None takes either.
 
     Raises:
         UserError: it is missing, of another kind, or lacks a component; one line says which.
     """
     index = read_model_index(root)
     pipeline = pipeline_of(index)
-    if pipeline.kind != kind or not pipeline.can:
-        usable = [name for name, p in PIPELINES.items() if p.kind == kind and p.can]
+    if kind not in (None, pipeline.kind) or not pipeline.can:
+        usable = [name for name, p in PIPELINES.items() if kind in (None, p.kind) and p.can]
         raise UserError(
-            f"{root} is no {kind} model that can be used: its class is "
+            f"{root} is no {f'{kind} ' if kind else ''}model that can be used: its class is "
             f"{index.get('_class_name')!r}; usable: {', '.join(usable) or 'none yet'}"
         )
     for name in component_names(index):
         if not (root / name).is_dir():
             raise UserError(f"{root} is not whole: {MODEL_INDEX} names {name}, which is missing")
+    for name in pipeline.needs:
+        if not (root / name).exists():
+            raise UserError(f"{root} is not whole: {name} is missing")
 
 
 def exists(path: Path) -> bool:

@@ -29,6 +29,7 @@ from shared.vocabulary import WORDS_FILE, read_words, unknown_words
 __all__ = [
     "ModelInfo",
     "card",
+    "carried_models",
     "find_model",
     "find_models",
     "known_words",
@@ -81,19 +82,20 @@ def find_models() -> list[ModelInfo]:
     return infos
 
 
-def find_model(name_or_folder: str | Path, kind: str = "image") -> ModelInfo:
+def find_model(name_or_folder: str | Path, kind: str | None = "image") -> ModelInfo:
     """The model with that name, or the one in that folder.
 
     Args:
         name_or_folder: "builtin", a name that :func:`find_models` gives, or a path.
-        kind: "image" or "music".
+        kind: "image" or "music"; None takes either, but "builtin" is one of each then.
 
     Raises:
         UserError: there is no such model (lists those there are), or it is not whole, or not of
             that kind.
     """
     wanted = os.fspath(name_or_folder)
-    if wanted == BUILTIN:  # without a look at the other places: they may be large and slow
+    if wanted == BUILTIN and kind is not None:
+        # Without a look at the other places: they may be large and slow.
         if not (CARRIED[kind] / MODEL_INDEX).is_file():
             raise UserError(f"this copy of Duotone carries no {kind} model")
         return _checked(BUILTIN, CARRIED[kind], "carried", kind)
@@ -103,13 +105,26 @@ def find_model(name_or_folder: str | Path, kind: str = "image") -> ModelInfo:
     folder = Path(wanted).expanduser()
     if wanted and exists(folder):
         return _checked(folder.resolve().name, folder, "folder", kind)
-    usable = [info.name for info in find_models() if info.kind == kind and info.can]
+    usable = [info.name for info in find_models() if kind in (None, info.kind) and info.can]
     nearest = difflib.get_close_matches(wanted[:200], usable, n=1, cutoff=0.5)
     hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    which = f"{kind} models" if kind else "models"
     raise UserError(
-        f"no model or model folder {wanted[:200]!r}{hint}; {kind} models here: "
+        f"no model or model folder {wanted[:200]!r}{hint}; {which} here: "
         f"{', '.join(usable) or 'none'}"
     )
+
+
+def carried_models() -> list[ModelInfo]:
+    """The models that the package carries: one of each kind at most.
+
+    Raises:
+        UserError: one is not whole, or there is none.
+    """
+    kinds = [kind for kind, folder in CARRIED.items() if (folder / MODEL_INDEX).is_file()]
+    if not kinds:
+        raise UserError("this copy of Duotone carries no model")
+    return [find_model(BUILTIN, kind) for kind in kinds]
 
 
 def resolve(name_or_folder: str | Path, kind: str = "image") -> Path:
@@ -178,7 +193,7 @@ def _snapshot(repo: Path) -> Path | None:
     return next((path for path in revisions if (path / MODEL_INDEX).is_file()), None)
 
 
-def _checked(name: str, folder: Path, source: str, kind: str) -> ModelInfo:
+def _checked(name: str, folder: Path, source: str, kind: str | None) -> ModelInfo:
     check_folder(folder, kind)
     return _describe(name, folder, source)
 

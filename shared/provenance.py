@@ -107,6 +107,10 @@ def _unquoted(value: str) -> str:
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     """``value`` of a JSON record as the type that the dataclass declares for field ``name``."""
+    if isinstance(hint, types.UnionType):  # T | None
+        if value is None:
+            return None
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if typing.get_origin(hint) is tuple and isinstance(value, list):
         parts = typing.get_args(hint)
         if len(parts) == len(value):

@@ -3,68 +3,19 @@
 import json
 import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import Duotone, names, refused
 from PIL import Image
-
-import cli
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass
-class Result:
-    code: int
-    out: list[str]
-    err: str
-
-
-Duotone = Callable[..., Result]
-
-
-@pytest.fixture
-def duotone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Duotone]:
-    """Run ``duotone ARGS`` in this process, in an empty folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    handler = signal.getsignal(signal.SIGINT)
-
-    def run(*args: object) -> Result:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return Result(int(exit_.value.code or 0), captured.out.splitlines(), captured.err)
-
-    yield run
-    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture
 def image(duotone: Duotone, tiny_model: Path) -> Duotone:
     """Run ``duotone image ARGS`` with the tiny model in two steps."""
     return lambda *args: duotone("image", "--model", tiny_model, "--steps", 2, *args)
-
-
-def refused(result: Result, *fragments: str) -> None:
-    """One line that names the fault, exit code 2, nothing printed and nothing written."""
-    assert result.code == 2
-    assert result.out == []
-    assert result.err.startswith("Error: ") and result.err.count("\n") == 1
-    for fragment in fragments:
-        assert fragment in result.err
-    assert names() == []
-
-
-def names(folder: Path = Path()) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def pixels(path: str | Path) -> np.ndarray:

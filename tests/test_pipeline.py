@@ -11,7 +11,7 @@ from PIL import Image
 import imagediff
 from imagediff import ImagePipeline
 from imagediff.codec import ImageCodec
-from imagediff.png import difference, open_png, parameters, read_settings, save_png
+from imagediff.png import difference, open_png, read_settings, save_png
 from imagediff.settings import parse_size
 from shared.checkpoints import load_vae
 from shared.devices import dtype_name, resolve_device, resolve_dtype
@@ -139,7 +139,7 @@ def test_png_carries_its_settings(pipeline: ImagePipeline, tmp_path: Path) -> No
     again, text = open_png(tmp_path / "x.png")
     assert same(picture, again)
     assert read_settings(tmp_path / "x.png", text) == plan[0]
-    assert text["parameters"] == parameters(plan[0])
+    assert text["parameters"] == plan[0].parameters()
     last = text["parameters"].splitlines()[-1]
     assert last.startswith("Steps: 1, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.0, ")
     assert "Seed: 0, Size: 32x32, Model hash: " in last and "Model: tiny, Version: duotone" in last

@@ -116,16 +116,16 @@ def test_slug(text: str, expected: str) -> None:
 
 
 def test_output_paths_name_one_file_for_many(tmp_path: Path) -> None:
-    paths = output_paths(tmp_path / "x.png", ["a-1", "a-2"], ["1", "2"], ".png")
+    paths = output_paths(tmp_path / "x.png", ["a-1", "a-2"], ["1", "2"], [".png"])
     assert [path.name for path in paths] == ["x-1.png", "x-2.png"]
-    assert output_paths(tmp_path, ["a-1"], ["1"], ".png") == [tmp_path / "a-1.png"]
+    assert output_paths(tmp_path, ["a-1"], ["1"], [".png"]) == [tmp_path / "a-1.png"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_the_way_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "a-1.png").mkdir()
     with pytest.raises(UserError, match="is a folder"):
-        output_paths(tmp_path, ["a-1"], ["1"], ".png", overwrite=True)
+        output_paths(tmp_path, ["a-1"], ["1"], [".png"], overwrite=True)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -6,20 +6,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from imagediff.latents import load_images
-from imagediff.linear_code import LinearCode, fit
-from imagediff.train_diffusion import DiffusionConfig, NoiseLevels, draw_sigmas, train_diffusion
+from imagediff.train_diffusion import DiffusionConfig, train_diffusion
 from imagediff.train_vae import VAEConfig, random_crops, train_vae
+from shared.checkpoints import load_vae
 from shared.config import read_config
 from shared.ema import EMA
 from shared.errors import UserError
+from shared.linear_code import LinearCode, fit
 from shared.muon import orthogonalize
 from shared.schedules import NoiseSchedule, cosine_betas
+from shared.train_denoiser import NoiseLevels, draw_sigmas
 from shared.training import LoopConfig, draws, learning_rate_factor, train
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +46,7 @@ def regression_batch(items):
     return x, torch.stack(noise)
 
 
-def loop(steps, batch_size=4, mixed_precision="no", **settings):
+def loop(steps, batch_size=4, mixed_precision: Any = "no", **settings):
     return LoopConfig(
         steps=steps, batch_size=batch_size, learning_rate=0.05, warmup=2, log_every=1,
         sample_every=0, mixed_precision=mixed_precision, **settings,
@@ -199,7 +202,7 @@ def test_the_linear_code_is_exact_for_pictures_of_its_rank():
     weights = torch.randn(40, 16, 3, generator=generator) * torch.tensor([3.0, 1.0, 0.2])
     patches = (weights @ directions + 0.3).reshape(40, 4, 4, 3, 4, 4)
     images = patches.permute(0, 3, 1, 4, 2, 5).reshape(40, 3, 16, 16)
-    code = fit([images[:20], images[20:]], channels=3, factor=4)
+    code = fit([images[:20], images[20:]], channels=3, patch=(4, 4))
     latents = code.encode(images)
     assert latents.shape == (40, 3, 4, 4)
     assert latents.square().mean().item() == pytest.approx(1.0, abs=1e-3)
@@ -209,10 +212,10 @@ def test_the_linear_code_is_exact_for_pictures_of_its_rank():
 
 
 def test_the_linear_code_survives_its_file(tmp_path):
-    code = fit([torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))], 5)
+    code = fit([torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))], 5, (8, 8))
     code.save(tmp_path)
     loaded = LinearCode.load(tmp_path)
-    assert loaded.factor == 8
+    assert loaded.patch == (3, 8, 8)
     assert torch.equal(loaded.basis, code.basis)
     with pytest.raises(UserError, match="train vae"):
         LinearCode.load(tmp_path / "none")
@@ -305,6 +308,19 @@ def test_both_trainings_make_a_whole_model_folder(captioned, tmp_path):
     for part in ("denoiser", "text_encoder"):
         weights, copies = (getattr(p, part).state_dict() for p in (pipeline, again))
         assert all(torch.equal(weights[key], copies[key]) for key in weights)
+
+
+def test_a_decoder_can_be_trained_on_alone(captioned, tmp_path):
+    (tmp_path / "vae.yaml").write_text(VAE.replace("steps: 30", "steps: 3"))
+    train_vae(tmp_path / "vae.yaml", captioned, tmp_path / "first")
+    config = f"{VAE}init: {tmp_path / 'first' / 'vae'}\ntrain_encoder: false\n"
+    (tmp_path / "more.yaml").write_text(config.replace("steps: 30", "steps: 3"))
+    train_vae(tmp_path / "more.yaml", captioned, tmp_path / "second")
+    before, after = (load_vae(tmp_path / run / "vae").state_dict() for run in ("first", "second"))
+    kept = {key.split(".")[0] for key in before if torch.equal(before[key], after[key])}
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert {"encoder", "quant_conv"} <= kept
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def test_the_folder_opens_in_diffusers(captioned, tmp_path):

@@ -1,0 +1,226 @@
+"""The commands about pictures: parse, call, report. Heavy imports wait until they are needed."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from shared.console import (
+    FILE,
+    advance,
+    all_of,
+    count_and_seed_options,
+    evaluation_options,
+    json_option,
+    model_options,
+    negative_option,
+    overwrite_option,
+    progress,
+    sampling_options,
+    say,
+    schedule_option,
+    show,
+    workers_option,
+)
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
+@count_and_seed_options("Pictures", "picture")
+@all_of(sampling_options(4.0), schedule_option, negative_option)
+@click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
+@all_of(model_options, json_option("picture"), overwrite_option)
+def image(
+    prompt: str,
+    output: Path | None,
+    count: int,
+    seed: int | None,
+    steps: int,
+    guidance_scale: float,
+    sampler: str,
+    schedule: str,
+    negative_prompt: str,
+    size: str | None,
+    model: str,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    overwrite: bool,
+) -> None:
+    """Make pictures of PROMPT and print their paths."""
+    import secrets
+
+    from imagediff.settings import parse_size
+    from shared.files import output_paths, slug
+    from shared.models import find_model
+    from shared.settings import check_count
+
+    # First what can be told without torch, whose import takes longer than all of this.
+    check_count(count)
+    find_model(model)
+    first = secrets.randbelow(2**31) if seed is None else seed
+    seeds = [str(first + i) for i in range(count)]
+    paths = output_paths(output, [f"{slug(prompt)}-{s}" for s in seeds], seeds, [".png"], overwrite)
+    pixels = None if size is None else parse_size(size)
+
+    from imagediff import ImagePipeline
+    from imagediff.png import save_png
+
+    pipeline = ImagePipeline.load(model, device, dtype)
+    plan = pipeline.plan(
+        prompt,
+        negative_prompt=negative_prompt,
+        count=count,
+        seed=first,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=schedule,
+        size=pixels,
+    )
+    for remark in pipeline.remarks(prompt) + pipeline.remarks(negative_prompt):
+        say(f"Note: {remark}")
+    with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
+        pictures = pipeline.generate(plan, callback=lambda *_: advance(bar))
+        for path, settings, picture in zip(paths, plan, pictures, strict=True):
+            save_png(picture, path, settings, overwrite)
+            record = {"path": str(path)} | settings.record()
+            bar.write(json.dumps(record) if as_json else str(path), file=sys.stdout)
+
+
+def info(file: Path, as_json: bool) -> None:
+    """Show what made the picture ``file``.
+
+    Raises:
+        UserError: it is no PNG picture, or does not tell.
+    """
+    from imagediff.png import open_png, read_record
+
+    record = read_record(file, open_png(file)[1])
+    if as_json:
+        click.echo(json.dumps(record))
+    else:
+        show(record)
+
+
+def replay(
+    file: Path,
+    output: Path | None,
+    model: str | None,
+    device: str | None,
+    dtype: str | None,
+    overwrite: bool,
+) -> None:
+    """Make the picture ``file`` again from its record and compare the pixels.
+
+    Raises:
+        UserError: it has no record, or what is needed is not here.
+    """
+    from imagediff.png import difference, open_png, read_settings, save_png
+    from shared.files import output_paths
+
+    original, text = open_png(file)
+    recorded = read_settings(file, text)
+    (path,) = output_paths(output, [f"{file.stem}-replay"], [""], [".png"], overwrite)
+
+    from imagediff import ImagePipeline
+    from shared.devices import is_available
+
+    if device is None:
+        device = recorded.device if is_available(recorded.device) else "auto"
+    pipeline = ImagePipeline.load(model or recorded.model, device, dtype or recorded.dtype)
+    (settings,) = pipeline.plan(
+        recorded.prompt,
+        negative_prompt=recorded.negative_prompt,
+        seed=recorded.seed,
+        steps=recorded.steps,
+        guidance_scale=recorded.guidance_scale,
+        sampler=recorded.sampler,
+        schedule=recorded.schedule,
+        size=recorded.size,
+    )
+    for change in recorded.changes(settings):
+        say(f"Note: {change}")
+    with progress(settings.steps, "step") as bar:
+        (picture,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
+    save_png(picture, path, settings, overwrite)
+    click.echo(path)
+    click.echo(difference(original, picture))
+
+
+@click.command("scenes")
+@click.option("--out", type=FILE, required=True, help="Folder to write.")
+@click.option("--count", default=10_000, show_default=True, help="Pictures in the end.")
+@click.option("--size", default=128, show_default=True, help="Side in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Which series of scenes.")
+@workers_option
+def data_scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
+    """Draw captioned scenes of emoji into a folder with metadata.jsonl."""
+    from imagediff.data import write_dataset
+
+    with progress(count, "picture") as bar:
+        write_dataset(out, count, size, seed, lambda done, _: advance(bar, done), workers)
+    click.echo(out)
+
+
+def train_vae(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train an autoencoder: pictures to latents and back."""
+    from imagediff.train_vae import train_vae
+
+    train_vae(config, data, out, resume)
+
+
+def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a text-to-image denoiser in an autoencoder's latents."""
+    from imagediff.train_diffusion import train_diffusion
+
+    train_diffusion(config, data, out, resume)
+
+
+@click.command("image")
+@all_of(model_options, sampling_options(4.0), evaluation_options)
+@click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
+def evaluate_image(
+    model: str,
+    device: str,
+    dtype: str,
+    steps: int,
+    guidance_scale: float,
+    sampler: str,
+    prompts: Path | None,
+    limit: int | None,
+    seed: int,
+    judge: Path | None,
+    as_json: bool,
+    sheet: Path | None,
+) -> None:
+    """Make pictures of labelled prompts and print how well they follow them."""
+    from imagediff.scenes import PROMPTS
+    from shared.files import output_paths
+    from shared.models import find_model
+
+    find_model(model)
+    if sheet is not None:
+        (sheet,) = output_paths(sheet, ["sheet"], [""], [".png"], overwrite=True)
+
+    from imagediff import ImagePipeline
+    from imagediff.adherence import read_evaluation
+    from imagediff.evaluate import evaluate
+    from imagediff.judge import load_judge
+
+    labelled = read_evaluation(prompts or PROMPTS)
+    report = evaluate(
+        ImagePipeline.load(model, device, dtype),
+        load_judge(judge, say),
+        labelled,
+        limit=limit,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        sheet=sheet,
+        say=say,
+    )
+    click.echo(json.dumps(report.record()) if as_json else report.table())

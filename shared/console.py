@@ -1,0 +1,113 @@
+"""What the commands of both arts ask and say alike. Only commands import this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
+DTYPES = click.Choice(["auto", "float32", "bfloat16", "float16"])
+FILE = click.Path(path_type=Path)
+
+
+def all_of(*options: Decorator) -> Decorator:
+    """Several decorators as one; the help lists their options in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def sampling_options(guidance_scale: float) -> Decorator:
+    """``--steps``, ``--guidance-scale`` (with its default), ``--sampler``."""
+    return all_of(
+        click.option("--steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."),
+        click.option(
+            "--guidance-scale",
+            default=guidance_scale,
+            show_default=True,
+            help="How strongly the prompt is followed; 1 is off.",
+        ),
+        click.option(
+            "--sampler", default="dpm++2m", show_default=True, help="Name of the sampler."
+        ),
+    )
+
+
+negative_option = click.option("--negative-prompt", default="", help="What to move away from.")
+schedule_option = click.option(
+    "--schedule", default="karras", show_default=True, help="Spacing of noise levels."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes."
+)
+model_options = all_of(
+    click.option(
+        "--model", default="builtin", show_default=True, help="Name or folder of a model."
+    ),
+    click.option("--device", type=DEVICES, default="auto", show_default=True),
+    click.option("--dtype", type=DTYPES, default="auto", show_default=True),
+)
+evaluation_options = all_of(
+    click.option("--prompts", type=FILE, help="JSON lines with labels, not the project's own."),
+    click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot."),
+    click.option(
+        "--seed", default=0, show_default=True, help="Of the first prompt; the next have + 1."
+    ),
+    click.option(
+        "--judge", type=FILE, help="Folder of another judge, trained there if it is empty."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print a JSON record."),
+)
+
+
+def count_and_seed_options(things: str, thing: str) -> Decorator:
+    """``--count`` and ``--seed`` of the things that are made."""
+    return all_of(
+        click.option("--count", default=1, show_default=True, help=f"{things} to make."),
+        click.option("--seed", type=int, help=f"Of the first {thing}; the next have seed + 1, ..."),
+    )
+
+
+def json_option(thing: str) -> Decorator:
+    """``--json``: a record for each thing that is made."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help=f"Print a JSON record for each {thing}."
+    )
+
+
+def progress(total: int, unit: str):
+    """A progress bar on stderr; its ``write`` prints beside it."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, leave=False, dynamic_ncols=True)
+
+
+def advance(bar, done: int | None = None) -> None:
+    """One further, or to ``done``."""
+    bar.update(1 if done is None else done - bar.n)
+
+
+def say(message: str) -> None:
+    """A line to the user, on stderr."""
+    click.echo(message, err=True)
+
+
+def show(values: dict[str, Any]) -> None:
+    """Names and values in two columns on stdout, safe for a terminal."""
+    from shared.provenance import printable
+
+    width = max(map(len, values), default=0)
+    for key, value in values.items():
+        told = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        click.echo(f"{printable(key):{width}}  {printable(told)}")

@@ -1,0 +1,98 @@
+"""One long state denoised by a network that was trained on a shorter one.
+
+MultiDiffusion (Bar-Tal et al. 2023, arXiv 2302.08113): in each step the network sees overlapping
+windows of the state, and what it says of the places they share is averaged with weights, which is
+the closest single answer to all windows (Eq. 5). The result is one more ``DenoiseFn``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from shared.denoiser import DenoiseFn
+
+WindowsFn = Callable[[Sequence[int]], DenoiseFn]
+"""Starts of n windows -> a ``DenoiseFn`` over them, stacked window by window: (n * b ...).
+
+It binds each window's own conditioning, so it is told where they lie.
+"""
+
+
+def window_starts(length: int, window: int, overlap: int) -> list[int]:
+    """Where the fewest windows start that cover ``length``, neighbours sharing ``overlap`` or more.
+
+    Evenly spaced up to rounding; the first begins at 0 and the last ends at ``length``. One start
+    alone, 0, where ``length`` fits into a window.
+
+    Raises:
+        ValueError: no window can have that overlap.
+    """
+    if not 0 <= overlap < window or length < 1:
+        raise ValueError(f"windows of {window} cannot overlap by {overlap} over a length {length}")
+    if length <= window:
+        return [0]
+    gaps = -(-(length - window) // (window - overlap))
+    return [round(i * (length - window) / gaps) for i in range(gaps + 1)]
+
+
+def window_profile(window: int, overlap: int) -> Tensor:
+    """How much a window counts, (window,): 1 in its middle, falling over ``overlap`` at each end.
+
+    As a squared sine, for at its very edges a window knows only one side of its surroundings. Of
+    two windows that share just ``overlap``, one fades in as the other fades out: the sum is 1.
+    """
+    ramp = (torch.arange(1, window + 1) / (overlap + 1)).clamp(max=1)
+    return torch.sin(torch.minimum(ramp, ramp.flip(0)) * (torch.pi / 2)).square()
+
+
+def windowed(
+    denoise_windows: WindowsFn,
+    length: int,
+    window: int,
+    overlap: int,
+    *,
+    axis: int = -1,
+    at_once: int = 4,
+) -> DenoiseFn:
+    """A ``DenoiseFn`` over a state of ``length`` along ``axis``, made of one over its windows.
+
+    For windows in two axes, let ``denoise_windows`` of the one be ``windowed`` along the other.
+
+    Args:
+        denoise_windows: gives the ``DenoiseFn`` of the windows that start at given places.
+        length: of the state along ``axis``; where it fits into one window, the result is
+            ``denoise_windows([0])`` itself.
+        window: the length that the network takes, at most.
+        overlap: what neighbouring windows share at least.
+        axis: of the state, not the batch's.
+        at_once: windows computed in one call, so that memory does not grow with ``length``.
+
+    Raises:
+        ValueError: no window can have that overlap.
+    """
+    starts = window_starts(length, window, overlap)
+    if len(starts) == 1:
+        return denoise_windows(starts)
+    profile = window_profile(window, overlap)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        along = [1] * x.dim()
+        along[axis] = -1
+        weight = profile.to(x).reshape(along)
+        total = x.new_zeros(length).reshape(along)  # of the weights so far
+        denoised = torch.zeros_like(x)
+        for first in range(0, len(starts), at_once):
+            here = starts[first : first + at_once]
+            windows = torch.cat([x.narrow(axis, start, window) for start in here])  # n * b ...
+            results = denoise_windows(here)(windows, sigma.repeat(len(here)))
+            for start, result in zip(here, results.chunk(len(here)), strict=True):
+                # A running weighted mean: where all windows agree, it is exactly what they say.
+                seen = total.narrow(axis, start, window).add_(weight)
+                mean = denoised.narrow(axis, start, window)
+                mean.copy_(torch.lerp(mean, result, weight / seen))
+        return denoised
+
+    return denoise

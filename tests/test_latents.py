@@ -1,0 +1,92 @@
+"""Linear codes of any patch, and latents that are kept until something changes."""
+
+import time
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from imagediff.latents import precompute
+from shared.latents import cached, fingerprint, read_ahead
+from shared.linear_code import FILE, LinearCode, fit
+
+
+def test_patches_of_any_shape_are_coded_exactly_at_full_rank():
+    mels = torch.randn(6, 2, 8, 12, generator=torch.Generator().manual_seed(0))
+    code = fit([mels[:2], mels[2:]], channels=2 * 4 * 3, patch=(4, 3))
+    assert code.patch == (2, 4, 3)
+    latents = code.encode(mels)
+    assert latents.shape == (6, 24, 2, 4)
+    assert (code.basis.T @ code.basis - torch.eye(24)).abs().max() < 1e-5
+    assert (code.decode(latents) - mels).abs().max() < 1e-4
+    # A patch is one column of latents and nothing else.
+    mels[:, :, 4:8, 3:6] += 1
+    changed = (code.encode(mels) - latents).abs().amax((0, 1)) > 1e-6
+    assert changed.tolist() == [[False] * 4, [False, True, False, False]]
+
+
+def test_codes_of_pictures_written_before_still_load(tmp_path):
+    tensors = {"mean": torch.zeros(48), "basis": torch.eye(48)[:, :5], "scale": torch.ones(5)}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, tmp_path / FILE, metadata={"factor": "4"})
+    assert LinearCode.load(tmp_path).patch == (3, 4, 4)
+    code = fit([torch.rand(2, 2, 64, 16)], 3, (32, 8))
+    code.save(tmp_path)
+    assert LinearCode.load(tmp_path).patch == (2, 32, 8)
+
+
+def test_latents_are_kept_until_something_changes(tmp_path):
+    data, weights = tmp_path / "a.flac", tmp_path / "weights"
+    data.write_bytes(b"1")
+    weights.write_bytes(b"w")
+    calls = []
+
+    def get(*settings: object) -> torch.Tensor:
+        def compute():
+            calls.append(1)
+            return {"x": torch.full((3,), float(len(calls)))}
+
+        made_from = fingerprint([data], [weights], *settings)
+        return cached(tmp_path / "kept.safetensors", made_from, compute)["x"]
+
+    assert get(1).tolist() == get(1).tolist() == [1.0] * 3
+    assert get(2).tolist() == get(2).tolist() == [2.0] * 3
+    data.write_bytes(b"22")
+    assert get(2).tolist() == [3.0] * 3
+    weights.write_bytes(b"v")
+    assert get(2).tolist() == get(2).tolist() == [4.0] * 3
+    data = data.rename(tmp_path / "b.flac")
+    assert get(2).tolist() == [5.0] * 3
+    (tmp_path / "kept.safetensors").write_bytes(b"damaged")
+    assert get(2).tolist() == [6.0] * 3
+
+
+def test_pictures_of_another_folder_get_latents_of_their_own(tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"w")
+    for name, grey in (("one", 0), ("two", 255)):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8), grey).save(tmp_path / name / "0.png", compress_level=0)
+
+    def get(name: str) -> float:
+        latents = precompute([tmp_path / name / "0.png"], lambda x: x, [weights], tmp_path / "kept")
+        return latents.mean().item()
+
+    assert (get("one"), get("two"), get("one")) == (-1.0, 1.0, -1.0)
+    # A file of the right length but of an earlier version, which did not tell what it was made of.
+    save_file({"latents": torch.full((1, 3, 8, 8), 9.0)}, tmp_path / "kept.safetensors")
+    assert get("one") == -1.0
+
+
+def test_reading_ahead_keeps_the_order_and_a_few_only():
+    started = []
+
+    def read(item: int) -> int:
+        started.append(item)
+        return item * item
+
+    results = read_ahead(read, range(50), threads=2, ahead=3)
+    assert next(results) == 0
+    time.sleep(0.05)
+    assert len(started) <= 4
+    assert list(results) == [i * i for i in range(1, 50)]
