@@ -1,0 +1,358 @@
+"""What a person would say of a score, and what a prompt states outright."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from audiodiff.score import Score
+from audiodiff.theory import PITCH_CLASSES, Chord, Key, parse_chord, parse_key
+from shared.errors import UserError
+
+# Style -> how people call it, and what one piece of it is called. A name that says an instrument
+# is only used where that instrument sounds.
+STYLE_WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "ambient": (("ambient", "ambient", "atmospheric ambient"), ("piece", "soundscape", "track")),
+    "techno": (("techno", "techno", "club techno"), ("track", "beat", "loop")),
+    "house": (("house", "house", "deep house"), ("track", "groove", "beat")),
+    "rock": (("rock", "rock", "guitar rock"), ("song", "track", "riff")),
+    "jazz swing": (("jazz swing", "jazz", "swing", "swinging jazz"), ("tune", "piece", "number")),
+    "lo-fi": (("lo-fi", "lofi hip hop", "lo-fi hip hop"), ("beat", "track", "loop")),
+    "waltz": (("waltz",), ("", "", "tune")),
+    "classical piano": (("classical piano", "solo piano"), ("piece", "music")),
+    "funk": (("funk", "funk", "funky"), ("groove", "track", "jam")),
+    "cinematic strings": (
+        ("cinematic strings", "cinematic", "orchestral", "film score"),
+        ("piece", "cue", "theme"),
+    ),
+    "bossa nova": (("bossa nova", "bossa nova", "bossa"), ("tune", "piece", "song")),
+    "reggae": (("reggae", "reggae", "roots reggae"), ("song", "groove", "track")),
+    "chiptune": (("chiptune", "chiptune", "8-bit", "video game"), ("track", "tune", "theme")),
+    "drum and bass": (("drum and bass", "drum and bass", "dnb"), ("track", "beat")),
+    "synthwave": (("synthwave", "synthwave", "retro synthwave"), ("track", "song")),
+    "folk": (("folk", "folk", "acoustic folk"), ("song", "tune", "piece")),
+}
+# Names that stand alone: "slow jazz", "happy funk"; the others need their noun ("a cinematic cue").
+ADJECTIVES = {"cinematic", "orchestral", "film score", "8-bit", "video game", "funky"}
+# Names that are only true of a score in which one of these sounds.
+SAYS_INSTRUMENT = {
+    "cinematic strings": ("strings",),
+    "classical piano": ("piano",),
+    "solo piano": ("piano",),
+    "guitar rock": ("distorted guitar", "electric guitar"),
+    "acoustic folk": ("acoustic guitar",),
+}
+UNCOUNTABLE = {"music"}
+
+INSTRUMENT_WORDS: dict[str, tuple[str, ...]] = {
+    "saxophone": ("saxophone", "sax"),
+    "double bass": ("double bass", "upright bass"),
+    "electric bass": ("electric bass", "bass guitar"),
+    "distorted guitar": ("distorted guitar", "overdriven guitar"),
+    "vibraphone": ("vibraphone", "vibes"),
+    "synth lead": ("synth lead", "lead synth"),
+    "synth pad": ("synth pad", "pads"),
+    "strings": ("strings", "string section"),
+    "brass": ("brass", "brass section"),
+}
+MOOD_WORDS: dict[str, tuple[str, ...]] = {
+    "melancholic": ("melancholic", "sad", "wistful"),
+    "moody": ("moody", "dark", "brooding"),
+    "intense": ("intense", "driving", "powerful"),
+    "dreamy": ("dreamy", "floating"),
+    "mellow": ("mellow", "laid-back", "relaxed"),
+    "energetic": ("energetic", "lively"),
+    "peaceful": ("peaceful", "calm", "gentle"),
+    "warm": ("warm", "pleasant", "bright"),
+    "happy": ("happy", "cheerful", "joyful"),
+}
+# Up to how many beats a minute: what people call it.
+TEMPO_WORDS: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (72, ("very slow", "slow")),
+    (92, ("slow", "unhurried")),
+    (118, ("mid-tempo", "medium tempo")),
+    (144, ("fast", "quick")),
+    (float("inf"), ("very fast", "fast")),
+)
+ENSEMBLES = {2: "duo", 3: "trio", 4: "quartet"}
+ENSEMBLE_STYLES = {"jazz swing", "bossa nova", "waltz", "folk"}
+LED = ("led by {0}", "with {0} playing the melody", "with a melody on {0}")
+ENHARMONICS = {"C#": "Db", "Eb": "D#", "F#": "Gb", "Ab": "G#", "Bb": "A#"}
+
+
+@dataclass(frozen=True)
+class PromptFacts:
+    """What a prompt states outright; None where it does not."""
+
+    tempo: float | None = None
+    key: Key | None = None
+    chords: tuple[Chord, ...] | None = None
+
+
+def tempo_words(bpm: float) -> tuple[str, ...]:
+    """What people call a tempo: 66 -> ("very slow", "slow")."""
+    return next(words for below, words in TEMPO_WORDS if bpm < below)
+
+
+def captions(score: Score, rng: random.Random) -> list[str]:
+    """Four captions, or three where two come out alike, from the fullest to the shortest.
+
+    Everything that they say is true of the score; about half of them state tempo or key.
+    """
+    told = [_full(score, rng), _medium(score, rng), _tags(score, rng), _short(score, rng)]
+    return list(dict.fromkeys(told))
+
+
+def _full(score: Score, rng: random.Random) -> str:
+    """ "a slow jazz trio of piano, double bass and drums in A minor, 80 bpm"."""
+    names = _instruments(score)
+    lead = _lead(score)
+    ensemble = ENSEMBLES.get(len(names))
+    style = _name(score, rng)
+    text = " ".join(filter(None, [_adjective(score, rng), style]))
+    if score.style in ENSEMBLE_STYLES and ensemble and rng.random() < 0.4:
+        players = [_word(name, rng) for name in names]
+        if lead and rng.random() < 0.5:
+            return _end(with_article(f"{text} {lead} {ensemble}"), score, rng, 0.75)
+        text = with_article(f"{text} {ensemble} {rng.choice(('of', 'with'))} {_list(players)}")
+        return _end(text, score, rng, 0.75)
+    noun = rng.choice(STYLE_WORDS[score.style][1])
+    text = text if noun == "" else f"{text} {noun}"
+    text = text if noun in UNCOUNTABLE else with_article(text)
+    if names == ["piano"] and score.style == "classical piano":  # the name has said it
+        return _end(text, score, rng, 0.75)
+    shown = sorted(rng.sample(names, min(len(names), rng.choice((3, 4, 5)))), key=names.index)
+    if lead and rng.random() < 0.45:
+        others = [_word(name, rng) for name in shown if name != lead]
+        text = f"{text} {rng.choice(LED).format(_word(lead, rng))}"
+        text = f"{text}, {rng.choice(('with', 'over'))} {_list(others)}" if others else text
+    else:
+        text = f"{text} with {_list([_word(name, rng) for name in shown])}"
+    return _end(text, score, rng, 0.75)
+
+
+def _medium(score: Score, rng: random.Random) -> str:
+    """ "mellow bossa nova with acoustic guitar and flute"."""
+    names = _instruments(score)
+    shown = [_lead(score)] if _lead(score) and rng.random() < 0.7 else []
+    rest = [name for name in names if name not in shown]
+    shown += rng.sample(rest, min(len(rest), rng.choice((1, 2, 2)) - (len(shown) > 1)))
+    players = _list([_word(str(name), rng) for name in shown])
+    text = _phrase(score, rng)
+    if names != ["piano"]:
+        text = f"{text} {rng.choice(('with', 'with', 'featuring'))} {players}"
+    return _end(text, score, rng, 0.35)
+
+
+def _tags(score: Score, rng: random.Random) -> str:
+    """ "driving techno, 132 bpm, synth bass, drums"."""
+    names = _instruments(score)
+    tags = [_word(name, rng) for name in rng.sample(names, min(len(names), rng.choice((1, 2, 3))))]
+    if rng.random() < 0.6:
+        tags.append(f"{round(score.tempo)} bpm")
+    if rng.random() < 0.6:
+        tags.append(_key(score.key, rng))
+    rng.shuffle(tags)
+    return ", ".join([_phrase(score, rng), *tags])
+
+
+def _short(score: Score, rng: random.Random) -> str:
+    """ "slow jazz"."""
+    return _end(_phrase(score, rng), score, rng, 0.15)
+
+
+def _phrase(score: Score, rng: random.Random) -> str:
+    """Adjective and style without an article, "slow jazz", or with, "a sad cinematic theme"."""
+    name = _name(score, rng)
+    noun = rng.choice([noun for noun in STYLE_WORDS[score.style][1] if noun] or [""])
+    text = " ".join(filter(None, [_adjective(score, rng), name]))
+    if name in ADJECTIVES or rng.random() < 0.3:
+        text = f"{text} {noun}"
+        return text if noun in UNCOUNTABLE or rng.random() < 0.5 else with_article(text)
+    return text
+
+
+def _name(score: Score, rng: random.Random) -> str:
+    names = [
+        name
+        for name in STYLE_WORDS[score.style][0]
+        if name not in SAYS_INSTRUMENT or set(SAYS_INSTRUMENT[name]) & set(score.instruments)
+    ]
+    return rng.choice(names)
+
+
+def _adjective(score: Score, rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.45:
+        return rng.choice(MOOD_WORDS[score.mood])
+    return rng.choice(tempo_words(score.tempo)) if kind < 0.8 else ""
+
+
+def _lead(score: Score) -> str | None:
+    """Who has most of the melody's notes, if anyone has any."""
+    parts = [part for part in score.parts if part.role == "melody" and part.notes]
+    return max(parts, key=lambda part: len(part.notes)).instrument if parts else None
+
+
+def _instruments(score: Score) -> list[str]:
+    """What sounds, the melody's instrument first, the drums last."""
+    lead = _lead(score)
+    return sorted(
+        score.instruments, key=lambda name: (name != lead, name in ("drums", "percussion"))
+    )
+
+
+def _word(instrument: str, rng: random.Random) -> str:
+    words = INSTRUMENT_WORDS.get(instrument, (instrument,))
+    return words[0] if len(words) == 1 or rng.random() < 0.7 else rng.choice(words[1:])
+
+
+def _list(words: Sequence[str]) -> str:
+    """ "piano, double bass and drums"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _key(key: Key, rng: random.Random) -> str:
+    tonic = PITCH_CLASSES[key.tonic]
+    if tonic in ENHARMONICS and rng.random() < 0.3:
+        tonic = ENHARMONICS[tonic]
+    return f"{tonic} {key.mode}"
+
+
+def _end(text: str, score: Score, rng: random.Random, stated: float) -> str:
+    """Say key and tempo at the end, each with a chance of ``stated``."""
+    bpm = round(score.tempo)
+    if rng.random() < stated:
+        text += rng.choice((" in {0}", " in {0}", " in the key of {0}")).format(
+            _key(score.key, rng)
+        )
+    if rng.random() < stated:
+        text += rng.choice((" at {0} bpm", ", {0} bpm", ", {0} bpm")).format(bpm)
+    return text
+
+
+def with_article(words: str) -> str:
+    """ "ambient piece" -> "an ambient piece", "8-bit tune" -> "an 8-bit tune"."""
+    return f"{'an' if words[0] in 'aeiou8' else 'a'} {words}"
+
+
+# Reading prompts
+
+_TEMPO = re.compile(
+    r"(?<![\d.,])(\d{2,3}(?:\.\d+)?)\s*-?(?:bpm|beats (?:per|a) minute)\b"
+    r"|\btempo(?:\s*[:=]|\s+of|\s+is)?\s*(\d{2,3}(?:\.\d+)?)\b(?!\s*%)",
+    re.IGNORECASE,
+)
+PLAUSIBLE = (30.0, 300.0)  # beats a minute
+
+_NOTE = r"(?:[#♯b♭]|[ -](?:sharp|flat)\b)?"
+_MODE = (
+    r"(?:(?:natural |harmonic )?(?i:minor|major|min|maj)(?: pentatonic)?|(?i:dorian|mixolydian"
+    r"|phrygian|lydian|ionian|aeolian|pentatonic(?: major| minor)?))\b"
+)
+# What may follow a key: its end, a comma, or a word that cannot belong to an article's noun.
+_AFTER = r"(?=\s*(?:$|[^\w\s'-]|-\s|(?:at|with|and|by|for|featuring|over|on|played|\d)))"
+# From the surest to the least; "a" and "A" may be articles wherever they could open a noun phrase.
+_KEYS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"\b(?i:key)(?i:\s+of)?\s*[:=]?\s+([A-Ga-g]{_NOTE}[ -]?{_MODE})",
+        rf"\b(?i:key)(?i:\s+of|\s*[:=])\s*([A-G]{_NOTE}m?)(?![\w#♯♭'])",
+        rf"\b(?i:key)(?i:\s+of|\s*[:=])\s*([a-g]{_NOTE}m?)(?![\w#♯♭']){_AFTER}",
+        rf"\b(?i:in)\s+((?:[B-Gb-g]{_NOTE}|[Aa](?:[#♯b♭]|[ -](?:sharp|flat)\b)|A)[ -]?{_MODE})",
+        rf"\b(?i:in)\s+(a {_MODE}){_AFTER}",
+        rf"\b(?i:in)\s+([A-G]{_NOTE}m)(?![\w#♯♭'])",
+        rf"(?<![\w#♯♭/-])((?:[B-Gb-g]{_NOTE}|[Aa][#♯♭]|Ab|[Aa][ -](?:sharp|flat)\b)[ -]?{_MODE})",
+        rf"(?<=[a-z0-9,;:(] )(A[ -]?{_MODE})",
+        rf"^\s*(A[ -]?{_MODE}){_AFTER}",
+        rf"(?<=[.!?\n] )(A[ -]?{_MODE}){_AFTER}",
+        rf"\b(?i:in)\s+([B-G]{_NOTE}|A(?:[#♯b♭]|[ -](?:sharp|flat)\b))(?![\w#♯♭'/-])",
+        rf"\b(?i:in)\s+(A)(?![\w#♯♭'/-]){_AFTER}",
+    )
+)
+_CHORD_LIST = re.compile(
+    r"\b(?i:chord progression|progression|chords?)\b(?:\s+(?:are|of|is))?\s*([:=]?)\s*"
+)
+_CHORDS_BEFORE = re.compile(
+    r"((?:[A-G]\S*?\s*[-–—,|→>]\s*)+[A-G]\S*)\s+(?i:chords|chord prog|prog)"
+)
+_BETWEEN = re.compile(r"(?:\s*[-–—,|→>]\s*|\s+)")
+_CHORD = re.compile(r"[A-G][^\s,|–—→>;.!?)(-]*(?:b5)?")
+
+
+def read_prompt(prompt: str) -> PromptFacts:
+    """Read the tempo ("96 bpm"), the key ("in F# minor") and chords ("chords Am F C G") stated.
+
+    Only what is stated outright: no tempo is read out of "slow", and no key out of "a minor
+    change" or "in a minor key".
+    """
+    chords, rest = _read_chords(prompt)
+    return PromptFacts(_read_tempo(rest), _read_key(rest), chords)
+
+
+def _read_tempo(prompt: str) -> float | None:
+    for found in _TEMPO.finditer(prompt):
+        tempo = float(found[1] or found[2])
+        if PLAUSIBLE[0] <= tempo <= PLAUSIBLE[1]:
+            return tempo
+    return None
+
+
+def _read_key(prompt: str) -> Key | None:
+    for pattern in _KEYS:
+        for found in pattern.finditer(prompt):
+            try:
+                return parse_key(_spelled(found[1]))
+            except UserError:
+                continue
+    return None
+
+
+def _spelled(text: str) -> str:
+    """ "F-sharp minor" -> "F sharp minor", "A-minor" -> "A minor"."""
+    return text.replace("-", " ").replace("Pentatonic", "pentatonic")
+
+
+def _read_chords(prompt: str) -> tuple[tuple[Chord, ...] | None, str]:
+    """The chords that a prompt lists, and the prompt without them."""
+    for found in _CHORD_LIST.finditer(prompt):
+        chords, end = _chord_run(prompt, found.end())
+        # One chord alone may be a word, unless a colon says what it is.
+        if len(chords) >= (1 if found[1] else 2):
+            return chords, f"{prompt[: found.start()]} {prompt[end:]}"
+    for found in _CHORDS_BEFORE.finditer(prompt):
+        chords, end = _chord_run(prompt, found.start(1))
+        if len(chords) >= 2 and end >= found.end(1):
+            return chords, f"{prompt[: found.start()]} {prompt[found.end() :]}"
+    return None, prompt
+
+
+def _chord_run(prompt: str, start: int) -> tuple[tuple[Chord, ...], int]:
+    """The chords that follow one another from ``start`` on, and where they end."""
+    chords, end = [], start
+    for chord, begin, stop in _candidates(prompt, start):
+        article = prompt[begin:stop] == "A" and not re.match(
+            rf"(?:{_AFTER}|\s*(?:[A-G|–→>-]|in\b))", prompt[stop:]
+        )
+        if article:
+            break
+        chords.append(chord)
+        end = stop
+    return tuple(chords), end
+
+
+def _candidates(prompt: str, start: int) -> Iterator[tuple[Chord, int, int]]:
+    position = start
+    while True:
+        found = _CHORD.match(prompt, position)
+        if found is None:
+            return
+        try:
+            chord = parse_chord(found[0])
+        except UserError:
+            return
+        yield chord, found.start(), found.end()
+        gap = _BETWEEN.match(prompt, found.end())
+        if gap is None:
+            return
+        position = gap.end()
