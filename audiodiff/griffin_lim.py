@@ -1,0 +1,157 @@
+"""From mel spectrograms to samples with no training: Griffin & Lim's phases, and a stereo image.
+
+The levels of all bands are spread over linear frequencies; phases are found for both sides
+together, beginning with those of the sinusoids that make the peaks; each side gets its share of the
+magnitude, and the two are turned against each other as far as the width asks; last, a few
+iterations of left and right apart settle what remains.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiodiff.spectrogram import (
+    FrontEnd,
+    StereoMel,
+    hann_window,
+    mel_filters,
+    overlap_add,
+    unpack,
+)
+
+MOMENTUM = 0.99
+
+
+def griffin_lim(
+    mel: Tensor, front_end: FrontEnd, iterations: int = 32, stereo_iterations: int = 8
+) -> Tensor:
+    """A normalised mel (b 2 f t) -> samples (b 2 t*hop_length), float32.
+
+    Fast Griffin-Lim (Perraudin, Balazs & Søndergaard 2013) from the phases of single-pass
+    spectrogram inversion (Beauregard, Harish & Wyse 2015). The same mel gives the same samples,
+    whatever else is in the batch.
+
+    Args:
+        iterations: of both sides together.
+        stereo_iterations: of left and right apart, after that.
+    """
+    return torch.stack(
+        [_one(each[None].float(), front_end, iterations, stereo_iterations) for each in mel]
+    )
+
+
+def _one(mel: Tensor, front_end: FrontEnd, iterations: int, stereo_iterations: int) -> Tensor:
+    """(1 2 f t) -> (2 s). One clip at a time stays in a processor's cache.
+
+    Frames are rows here, (c t bins), as that is how transforms want them.
+    """
+    level, pan, width = (part.mT for part in linear(unpack(mel, front_end), front_end))
+    magnitudes = torch.cat([level * (1 + pan), level * (1 - pan)])
+    angles = _iterate(level, _sinusoids(level[0], front_end)[None], iterations, front_end)
+    turn = torch.polar(torch.ones_like(pan), _angle_between(pan, width) / 2)
+    angles = torch.cat([angles * turn, angles * turn.conj()])
+    angles = _iterate(magnitudes, angles, stereo_iterations, front_end)
+    return _samples(magnitudes * angles, front_end)
+
+
+def linear(mel: StereoMel, front_end: FrontEnd) -> tuple[Tensor, Tensor, Tensor]:
+    """Level, pan and width (b bins t) of linear frequencies.
+
+    Levels by least squares, kept above 0: iterations towards the exact non-negative solution cost
+    more than Griffin-Lim and gain nothing that is heard.
+    """
+    inverse, spread = _inverse(front_end, mel.level.device)
+    return (inverse @ mel.level).clamp(min=0), spread @ mel.pan, spread @ mel.width
+
+
+def _angle_between(pan: Tensor, width: Tensor) -> Tensor:
+    """The phase difference of left and right that gives pan p its width w.
+
+    With |l| = 1 + p and |r| = 1 - p, the side's share of the power w^2 is
+    |l - r|^2 / (2 |l|^2 + 2 |r|^2), so cos = (1 - 2 w^2) (1 + p^2) / (1 - p^2). All bins turn the
+    same way: neighbours that turned apart would cancel each other.
+    """
+    square = pan.square()
+    cosine = (1 - 2 * width.square()) * (1 + square) / (1 - square).clamp(min=1e-3)
+    return cosine.clamp(-1, 1).acos()
+
+
+def _iterate(magnitudes: Tensor, angles: Tensor, iterations: int, front_end: FrontEnd) -> Tensor:
+    """Phases (c t bins), as numbers of modulus 1, that fit the magnitudes better."""
+    n_fft, hop = front_end.n_fft, front_end.hop_length
+    margin = (n_fft - hop) // 2
+    window = hann_window(front_end, magnitudes.device)
+    previous = None
+    for _ in range(iterations):
+        samples = _samples(magnitudes * angles, front_end)
+        padded = torch.nn.functional.pad(samples, (margin, margin))
+        rebuilt = torch.fft.rfft(padded.unfold(-1, n_fft, hop) * window)
+        ahead = rebuilt
+        if previous is not None:
+            ahead = torch.add(rebuilt, previous, alpha=-MOMENTUM / (1 + MOMENTUM))
+        angles, previous = ahead.sgn(), rebuilt
+    return angles
+
+
+def _samples(spectra: Tensor, front_end: FrontEnd) -> Tensor:
+    """Spectra by rows (c t bins) -> samples (c s); see :func:`audiodiff.spectrogram.istft`."""
+    window = hann_window(front_end, spectra.device)
+    return overlap_add(torch.fft.irfft(spectra, front_end.n_fft) * window, front_end)
+
+
+def _sinusoids(level: Tensor, front_end: FrontEnd) -> Tensor:
+    """Phases (t bins), as numbers of modulus 1, if each peak of (t bins) is a sinusoid.
+
+    A peak goes on from the phase that its bin had in the frame before, by its frequency; the bins
+    around follow it, with alternating signs, as a window's transform has around its middle.
+    """
+    nearest, frequencies = _peaks(level)
+    advance = 2 * math.pi * front_end.hop_length / front_end.n_fft * frequencies
+    generator = torch.Generator().manual_seed(0)  # equal phases would add up to a click
+    phases = 2 * math.pi * torch.rand(level.shape[1], generator=generator).to(level.device)
+    before, frames = advance[0], []
+    for peak, step in zip(nearest, advance, strict=True):
+        # Half of the way at the old frequency, half at the new one.
+        phases = (phases[peak] + (before[peak] + step) / 2).remainder(2 * math.pi)
+        before = step
+        frames.append(phases)
+    signs = torch.pi * (torch.arange(level.shape[1], device=level.device) % 2)
+    return torch.polar(torch.ones_like(level), torch.stack(frames) + signs)
+
+
+def _peaks(level: Tensor) -> tuple[Tensor, Tensor]:
+    """For each bin of (t bins) its frame's nearest peak: the bin and the frequency, in bins.
+
+    Frequencies between bins come from the peak and its larger neighbour, exact for a sinusoid under
+    a Hann window (Grandke 1983). In frames without peaks each bin is one.
+    """
+    count = level.shape[1]
+    left, middle, right = level[:, :-2], level[:, 1:-1], level[:, 2:]
+    is_peak = F.pad((middle > left) & (middle >= right), (1, 1))
+    ratio = torch.maximum(left, right) / middle.clamp(min=1e-12)
+    offset = ((2 * ratio - 1) / (ratio + 1)).clamp(0, 0.5)
+    offset = F.pad(torch.where(left > right, -offset, offset), (1, 1))
+    bins = torch.arange(count, device=level.device).expand_as(level)
+    below = torch.where(is_peak, bins, -2 * count).cummax(1).values
+    above = torch.where(is_peak, bins, 2 * count).flip(1).cummin(1).values.flip(1)
+    nearest = torch.where(bins - below <= above - bins, below, above)
+    nearest = torch.where((nearest < 0) | (nearest >= count), bins, nearest)
+    return nearest, nearest + offset.gather(1, nearest)
+
+
+@lru_cache(maxsize=2)
+@torch.inference_mode(False)
+def _inverse(front_end: FrontEnd, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What mel levels (bins n_mels), and values of pairs of bands (bins n_mels/2), are spread by.
+
+    The rows of the second sum to 1, or to 0 where no band reaches.
+    """
+    filters = mel_filters(front_end)
+    pairs = filters.unflatten(0, (-1, 2)).sum(1)
+    spread = (pairs / pairs.sum(0).clamp(min=1e-9)).mT
+    return torch.linalg.pinv(filters).to(device), spread.contiguous().to(device)

@@ -1,0 +1,226 @@
+"""Vocoders: pitch, stereo image, silence and lengths come back; the network trains and is kept."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from audiodiff.griffin_lim import griffin_lim, linear
+from audiodiff.losses import log_mel_distance, mr_stft_distance
+from audiodiff.spectrogram import FrontEnd, StereoMel, mel_filters, silence, waveform_to_mel
+from audiodiff.train_vocoder import train_vocoder, with_mid_and_side
+from audiodiff.vocoder import GriffinLim, VocosVocoder, load_vocoder, write_vocoder
+from shared.errors import UserError
+
+FRONT_END = FrontEnd()
+TINY = FrontEnd(n_fft=256, hop_length=64, n_mels=16)
+
+
+def sine(frequency: float, samples: int, phase: float = 0.0) -> torch.Tensor:
+    times = torch.arange(samples).double() / 44100
+    return torch.sin(2 * math.pi * frequency * times + phase).float()
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def music(samples: int = 512 * 100) -> torch.Tensor:
+    """A chord to the left, a louder one to the right, unrelated noise that fades: (1 2 s)."""
+    left = torch.stack([sine(f, samples, f) for f in (220, 277.2, 329.6)]).sum(0) / 12
+    right = torch.stack([sine(f, samples, f) for f in (110, 440, 1320)]).sum(0) / 6
+    chords = torch.stack([left + 0.2 * right, 0.3 * left + right])
+    return (chords + noise(2, samples) * torch.linspace(1, 0, samples))[None]
+
+
+def balance_db(samples: torch.Tensor) -> float:
+    left, right = samples[0].square().sum(-1)
+    return float(10 * torch.log10(left / right))
+
+
+def width_db(samples: torch.Tensor) -> float:
+    left, right = samples[0]
+    ratio = (left - right).square().sum() / (left + right).square().sum()
+    return float(10 * torch.log10(ratio))
+
+
+def pitch(samples: torch.Tensor) -> float:
+    """Hz of the highest peak of a spectrum, by a parabola through its logarithm."""
+    n = 2**20
+    window = torch.hann_window(len(samples), dtype=torch.float64)
+    spectrum = torch.fft.rfft(samples.double() * window, n).abs().log()
+    k = int(spectrum.argmax())
+    a, b, c = spectrum[k - 1 : k + 2].tolist()
+    return (k + (a - c) / (2 * (a - 2 * b + c))) * 44100 / n
+
+
+@pytest.mark.parametrize("frequency", [220, 440, 997])
+def test_a_sine_comes_back_at_its_pitch(frequency):
+    tone = 0.3 * sine(frequency, 512 * 120)
+    samples = torch.stack([tone, 0.5 * tone])[None]
+    again = griffin_lim(waveform_to_mel(samples, FRONT_END), FRONT_END)
+    for channel, level in zip(again[0, :, 8000:-8000], (1, 0.5), strict=True):
+        assert abs(1200 * math.log2(pitch(channel) / frequency)) < 2
+        true = 0.3 * level / math.sqrt(2)
+        assert channel.square().mean().sqrt() == pytest.approx(true, rel=0.05)
+
+
+def test_stereo_stays_stereo():
+    samples = music()
+    again = griffin_lim(waveform_to_mel(samples, FRONT_END), FRONT_END)
+    assert balance_db(again) == pytest.approx(balance_db(samples), abs=0.3)
+    assert width_db(again) == pytest.approx(width_db(samples), abs=0.7)
+    swapped = griffin_lim(waveform_to_mel(samples.flip(1), FRONT_END), FRONT_END)
+    assert balance_db(swapped) == pytest.approx(-balance_db(samples), abs=0.3)
+
+
+@pytest.mark.parametrize("sign, lowest, highest", [(1, -200, -40), (-1, 25, 200)])
+def test_one_signal_on_both_sides_stays_one(sign, lowest, highest):
+    tone = music()[0, 0]
+    samples = torch.stack([tone, sign * tone])[None]
+    again = griffin_lim(waveform_to_mel(samples, FRONT_END), FRONT_END)
+    assert lowest < width_db(again + torch.tensor([1e-9, 0])[:, None]) < highest
+
+
+def test_griffin_lim_comes_near():
+    samples = music()
+    mel = waveform_to_mel(samples, FRONT_END)
+    for distance in (mr_stft_distance, lambda a, b: log_mel_distance(a, b, FRONT_END)):
+        first = distance(griffin_lim(mel, FRONT_END, 0, 0), samples).item()
+        whole = distance(griffin_lim(mel, FRONT_END), samples).item()
+        assert whole < 0.95 * first
+
+
+def test_levels_spread_to_where_they_came_from():
+    magnitudes = torch.zeros(1, 1025, 1)
+    magnitudes[0, [20, 60, 200]] = torch.tensor([1.0, 0.5, 2.0])[:, None]
+    level = mel_filters(FRONT_END) @ magnitudes
+    pan = torch.full((1, 128, 1), 0.25)
+    found, sides, widths = linear(StereoMel(level, pan, 2 * pan), FRONT_END)
+    torch.testing.assert_close(found[0, [20, 60], 0], torch.tensor([1.0, 0.5]), atol=0.02, rtol=0)
+    assert abs(found[0, 100:].argmax() + 100 - 200) <= 4  # one band is seven bins wide there
+    covered = sides[0, 1:900]
+    torch.testing.assert_close(covered, torch.full_like(covered, 0.25))
+    torch.testing.assert_close(widths, 2 * sides)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 40])
+def test_lengths_are_exact_and_silence_stays_silence(frames):
+    mel = silence(frames, FRONT_END)[None]
+    samples = griffin_lim(mel, FRONT_END)
+    assert samples.shape == (1, 2, 512 * frames)
+    assert samples.abs().max() < 1e-6
+    network = VocosVocoder(FRONT_END, dim=8, layers=1)
+    assert network(mel).shape == samples.shape
+
+
+def test_samples_do_not_depend_on_the_batch():
+    mels = waveform_to_mel(torch.cat([music(8192), noise(1, 2, 8192)]), FRONT_END)
+    assert torch.equal(griffin_lim(mels, FRONT_END)[1:], griffin_lim(mels[1:], FRONT_END))
+    network = VocosVocoder(FRONT_END, dim=16, layers=2).eval()
+    torch.testing.assert_close(network(mels)[1:], network(mels[1:]), atol=1e-6, rtol=1e-4)
+
+
+def test_the_network_begins_at_the_levels_of_the_mel():
+    network = VocosVocoder(FRONT_END, dim=16, layers=1)
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.zeros_(network.head.bias)
+    samples = 5 * noise(1, 2, 512 * 60) * torch.tensor([1.0, 0.1])[:, None]
+    # All phases 0: clicks in the middle of nowhere, but as loud as the sides are.
+    again = network(waveform_to_mel(samples, FRONT_END)).detach()
+    assert balance_db(again) == pytest.approx(20, abs=1)
+
+
+def test_the_default_network_is_small():
+    assert sum(p.numel() for p in VocosVocoder(FRONT_END).parameters()) <= 4_500_000
+
+
+def test_a_vocoder_s_folder_is_read_back(tmp_path):
+    write_vocoder(tmp_path / "plain", TINY)
+    vocoder, front_end = load_vocoder(tmp_path / "plain")
+    assert vocoder == GriffinLim(TINY)
+    assert front_end == TINY
+    network = VocosVocoder(TINY, dim=8, layers=2)
+    write_vocoder(tmp_path / "network", TINY, network)
+    again, front_end = load_vocoder(tmp_path / "network")
+    assert front_end == TINY
+    mel = waveform_to_mel(noise(1, 2, 4096), TINY)
+    assert isinstance(again, VocosVocoder)
+    torch.testing.assert_close(again(mel), network(mel), atol=1e-3, rtol=0.01)  # float16 on disk
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"_class_name": "HiFiGAN"}, "unknown vocoder 'HiFiGAN'"),
+        ({"layers": 0}, "layers must be a number above 0"),
+        ({"hop_length": None}, "hop_length must be a number"),
+        ({"layers": 3}, "does not fit its config.json"),
+    ],
+)
+def test_faulty_folders_are_refused(tmp_path, change, message):
+    network = VocosVocoder(TINY, dim=8, layers=2)
+    write_vocoder(tmp_path, TINY, network)
+    (tmp_path / "config.json").write_text(json.dumps({**network.config, **change}))
+    with pytest.raises(UserError, match=message):
+        load_vocoder(tmp_path)
+
+
+def test_mid_and_side():
+    samples = torch.tensor([[[1.0, 3.0], [3.0, 3.0]]])
+    assert with_mid_and_side(samples).tolist() == [[[1, 3], [3, 3], [2, 3], [-1, 0]]]
+
+
+CONFIG = """
+art: music
+dim: 16
+layers: 1
+front_end: {n_fft: 256, hop_length: 64, n_mels: 16}
+crop: 32
+loop: {steps: STEPS, batch_size: 2, learning_rate: 0.01, warmup: 1, ema_decay: 0.5,
+  anneal_from: 1.0, log_every: 1, checkpoint_every: 3, sample_every: 0, mixed_precision: "no"}
+"""
+
+
+@pytest.fixture
+def clips(tmp_path):
+    import soundfile
+
+    lines = []
+    for i in range(4):
+        samples = music(8000 + 100 * i)[0].T.numpy().astype(np.float32)
+        soundfile.write(tmp_path / f"{i}.wav", samples, 44100)
+        lines.append(json.dumps({"file_name": f"{i}.wav", "text": "a chord"}))
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def losses(out):
+    log = (out / "runs" / "vocoder" / "log.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in log if "loss" in json.loads(line)]
+
+
+def test_training_lowers_the_loss_resumes_exactly_and_saves(clips, tmp_path):
+    def run(steps, out, resume=False):
+        config = tmp_path / "vocoder.yaml"
+        config.write_text(CONFIG.replace("STEPS", str(steps)))
+        train_vocoder(config, clips, tmp_path / out, resume)
+
+    run(12, "whole")
+    whole = losses(tmp_path / "whole")
+    assert sum(whole[-4:]) < 0.9 * sum(whole[:4])
+    run(6, "parts")
+    run(12, "parts", resume=True)
+    assert losses(tmp_path / "parts") == whole
+    vocoder, front_end = load_vocoder(tmp_path / "whole" / "vocoder")
+    assert isinstance(vocoder, VocosVocoder)
+    assert front_end == TINY
+
+
+def test_training_keeps_to_the_folder_s_front_end(clips, tmp_path):
+    (tmp_path / "vocoder.yaml").write_text(CONFIG.replace("STEPS", "1"))
+    write_vocoder(tmp_path / "out" / "vocoder", FRONT_END)
+    with pytest.raises(UserError, match="must be equal"):
+        train_vocoder(tmp_path / "vocoder.yaml", clips, tmp_path / "out")
