@@ -14,8 +14,9 @@ CODE := shared imagediff audiodiff cli.py recipes benchmarks tests
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
-demo: $(VENV)/.installed ## make images from twelve prompts and a contact sheet of them in demo/
+demo: $(VENV)/.installed ## make twelve images, four clips and pictures of them all in demo/
 	$(BIN)/python recipes/demo_sheet.py --out demo
+	$(BIN)/python recipes/demo_music.py --out demo
 
 test: $(VENV)/.installed-test ## run the tests
 	$(BIN)/python -m pytest -q

@@ -20,8 +20,12 @@ ROOMS = ("shared", "imagediff", "audiodiff")
 WEIGHTS = ROOT / "imagediff" / "weights"
 MIB = 2**20
 
-MODULE_OF = {"pillow": "PIL", "pyyaml": "yaml"}  # where it is not the package's own name
-HEAVY = ("torch", "transformers", "diffusers", "accelerate", "tokenizers", "numpy", "PIL")
+# Where it is not the package's own name.
+MODULE_OF = {"pillow": "PIL", "pyfluidsynth": "fluidsynth", "pyyaml": "yaml"}
+HEAVY = {
+    *("torch", "transformers", "diffusers", "accelerate", "tokenizers", "numpy", "PIL"),
+    *("scipy", "mido", "soundfile", "torchaudio"),
+}
 
 
 @lru_cache

@@ -1,0 +1,282 @@
+"""The commands about music: parse, call, report. Nothing heavy is imported before it is needed."""
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from audiodiff.settings import DEFAULT_GUIDANCE_SCALE, DEFAULT_LOUDNESS
+from shared.console import (
+    FILE,
+    advance,
+    all_of,
+    count_and_seed_options,
+    evaluation_options,
+    json_option,
+    model_options,
+    negative_option,
+    overwrite_option,
+    progress,
+    sampling_options,
+    say,
+    schedule_option,
+    show,
+    workers_option,
+)
+
+
+@click.command()
+@click.argument("prompt")
+@click.option(
+    "-o", "--output", type=FILE, help="A .wav, .flac, .mp3 or .ogg file, or an existing folder."
+)
+@click.option("--seconds", default=6.0, show_default=True, help="Length, 0.5 to 600.")
+@click.option("--bpm", type=float, help="Beats a minute, whatever the prompt says.")
+@click.option("--key", help="Such as 'A minor', whatever the prompt says.")
+@count_and_seed_options("Clips", "clip")
+@all_of(sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, negative_option)
+@click.option("--sample-rate", type=int, help="In Hz; by default the model's own.")
+@click.option("--loudness", default=DEFAULT_LOUDNESS, show_default=True, help="In LUFS.")
+@all_of(model_options, json_option("clip"), overwrite_option)
+def music(
+    prompt: str,
+    output: Path | None,
+    seconds: float,
+    bpm: float | None,
+    key: str | None,
+    count: int,
+    seed: int | None,
+    steps: int,
+    guidance_scale: float,
+    sampler: str,
+    schedule: str,
+    negative_prompt: str,
+    sample_rate: int | None,
+    loudness: float,
+    model: str,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    overwrite: bool,
+) -> None:
+    """Make music of PROMPT and print the paths of the clips."""
+    import secrets
+
+    from audiodiff.audio_file import FORMATS
+    from audiodiff.settings import check_output, check_seconds, check_wishes
+    from shared.files import output_paths, slug
+    from shared.models import find_model
+    from shared.settings import check_count
+
+    # First what can be told without torch, whose import takes longer than all of this.
+    check_count(count)
+    check_seconds(seconds)
+    check_wishes(bpm, key)
+    find_model(model, "music")
+    first = secrets.randbelow(2**31) if seed is None else seed
+    seeds = [str(first + i) for i in range(count)]
+    names = [f"{slug(prompt)}-{s}" for s in seeds]
+    paths = output_paths(output, names, seeds, list(FORMATS), overwrite)
+    if sample_rate is not None:
+        from audiodiff.clip import check_format
+
+        check_output(sample_rate, loudness)
+        check_format(paths[0].suffix.lower(), sample_rate)
+
+    from audiodiff import MusicPipeline
+
+    pipeline = MusicPipeline.load(model, device, dtype)
+    plan = pipeline.plan(
+        prompt,
+        seconds=seconds,
+        bpm=bpm,
+        key=key,
+        negative_prompt=negative_prompt,
+        count=count,
+        seed=first,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=schedule,
+        sample_rate=sample_rate,
+        loudness=loudness,
+    )
+    for remark in pipeline.remarks(prompt, bpm, key) + pipeline.remarks(negative_prompt):
+        say(f"Note: {remark}")
+    with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
+        clips = pipeline.generate(plan, callback=lambda *_: advance(bar))
+        for path, clip in zip(paths, clips, strict=True):
+            clip.save(path, overwrite)
+            record = {"path": str(path)} | clip.settings.record()
+            bar.write(json.dumps(record) if as_json else str(path), file=sys.stdout)
+
+
+def info(file: Path, as_json: bool, plot: Path | None, overwrite: bool) -> None:
+    """Show what made the recording ``file``, if it tells, and what it sounds like.
+
+    Raises:
+        UserError: it is no audio file, or the plot cannot be written.
+    """
+    from audiodiff.analysis import analyse
+    from audiodiff.audio_file import read_audio
+    from audiodiff.clip import what_made
+    from shared.files import output_paths
+
+    samples, sample_rate = read_audio(file)
+    if plot is not None:
+        (plot,) = output_paths(plot, [file.stem], [""], [".png"], overwrite)
+    record = what_made(file)
+    analysis = analyse(samples, sample_rate)
+    if plot is not None:
+        from audiodiff.plot import save_spectrogram
+
+        save_spectrogram(samples, sample_rate, plot, overwrite)
+        say(f"Spectrogram: {plot}")
+    if as_json:
+        click.echo(json.dumps(record | {"analysis": analysis.record()}))
+    else:
+        # Apart from the record, whose names (seconds, key, ...) say what was asked for.
+        show(record | {f"heard {name}": value for name, value in analysis.lines().items()})
+
+
+def replay(
+    file: Path,
+    output: Path | None,
+    model: str | None,
+    device: str | None,
+    dtype: str | None,
+    overwrite: bool,
+) -> None:
+    """Make the clip ``file`` again from its record and compare the samples.
+
+    Raises:
+        UserError: it has no record, or what is needed is not here.
+    """
+    from audiodiff.audio_file import FORMATS, read_audio
+    from audiodiff.clip import difference, read_settings
+    from shared.files import output_paths
+
+    original, _ = read_audio(file)
+    recorded = read_settings(file)
+    suffix = file.suffix.lower()
+    suffixes = sorted(FORMATS, key=lambda other: other != suffix)  # its own first
+    (path,) = output_paths(output, [f"{file.stem}-replay"], [""], suffixes, overwrite)
+
+    from audiodiff import MusicPipeline
+    from shared.devices import is_available
+
+    if device is None:
+        device = recorded.device if is_available(recorded.device) else "auto"
+    pipeline = MusicPipeline.load(model or recorded.model, device, dtype or recorded.dtype)
+    (settings,) = pipeline.plan(
+        recorded.prompt,
+        seconds=recorded.seconds,
+        bpm=recorded.bpm,
+        key=recorded.key,
+        negative_prompt=recorded.negative_prompt,
+        seed=recorded.seed,
+        steps=recorded.steps,
+        guidance_scale=recorded.guidance_scale,
+        sampler=recorded.sampler,
+        schedule=recorded.schedule,
+        sample_rate=recorded.sample_rate,
+        loudness=recorded.loudness,
+    )
+    for change in recorded.changes(settings):
+        say(f"Note: {change}")
+    with progress(settings.steps, "step") as bar:
+        (clip,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
+    clip.save(path, overwrite)
+    click.echo(path)
+    # As read back: files keep 16 bits of a sample, or less.
+    click.echo(difference(original, read_audio(path)[0]))
+
+
+@click.command("music")
+@click.option("--out", type=FILE, required=True, help="Folder to write.")
+@click.option("--hours", type=float, required=True, help="Hours of music in the end.")
+@click.option("--soundfont", type=FILE, help="A .sf2 file; by default FluidR3 GM of the system.")
+@click.option("--seed", default=0, show_default=True, help="Which series of pieces.")
+@click.option("--seconds", default=16.0, show_default=True, help="Length of a clip.")
+@workers_option
+def data_music(
+    out: Path, hours: float, soundfont: Path | None, seed: int, seconds: float, workers: int
+) -> None:
+    """Compose and render captioned clips into a folder with metadata.jsonl."""
+    from audiodiff.corpus import write_corpus
+
+    with ExitStack() as stack:
+        bars = []  # drawn when there is something to count
+
+        def report(done: int, count: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress(count, "clip")))
+            advance(bars[0], done)
+
+        write_corpus(
+            out, hours, soundfont, seed=seed, seconds=seconds, progress=report, workers=workers
+        )
+    click.echo(out)
+
+
+def train_vae(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train an autoencoder: spectrograms to latents and back."""
+    from audiodiff.train_vae import train_vae
+
+    train_vae(config, data, out, resume)
+
+
+def train_vocoder(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a vocoder: spectrograms to samples."""
+    from audiodiff.train_vocoder import train_vocoder
+
+    train_vocoder(config, data, out, resume)
+
+
+def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a text-to-music denoiser in an autoencoder's latents."""
+    from audiodiff.train_diffusion import train_diffusion
+
+    train_diffusion(config, data, out, resume)
+
+
+@click.command("music")
+@all_of(model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), evaluation_options)
+def evaluate_music(
+    model: str,
+    device: str,
+    dtype: str,
+    steps: int,
+    guidance_scale: float,
+    sampler: str,
+    prompts: Path | None,
+    limit: int | None,
+    seed: int,
+    judge: Path | None,
+    as_json: bool,
+) -> None:
+    """Make clips of labelled prompts and print how well they follow them."""
+    from shared.models import find_model
+
+    find_model(model, "music")
+
+    from audiodiff import MusicPipeline
+    from audiodiff.adherence import PROMPTS, read_evaluation
+    from audiodiff.evaluate import evaluate
+    from audiodiff.judge import load_judge
+
+    labelled = read_evaluation(prompts or PROMPTS)
+    report = evaluate(
+        MusicPipeline.load(model, device, dtype),
+        load_judge(judge, say),
+        labelled,
+        limit=limit,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        say=say,
+    )
+    click.echo(json.dumps(report.record()) if as_json else report.table())

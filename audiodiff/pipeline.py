@@ -1,0 +1,351 @@
+"""The way of one clip: prompt -> conditioning -> guidance -> sampler -> latents -> sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from audiodiff import long_clips
+from audiodiff.audio_file import resample
+from audiodiff.clip import Clip
+from audiodiff.codec import MusicCodec
+from audiodiff.controls import CHANNELS, Controls, check_controls, to_tensor
+from audiodiff.loudness import normalize
+from audiodiff.settings import DEFAULT_GUIDANCE_SCALE, DEFAULT_LOUDNESS, MusicSettings
+from audiodiff.wishes import controls_of, read_wishes
+from shared.checkpoints import load_denoiser, model_hash, read_config
+from shared.conditioning import Conditioning, concatenate
+from shared.denoiser import DenoiseFn, Denoiser
+from shared.devices import dtype_name, resolve_device, resolve_dtype
+from shared.errors import UserError
+from shared.guidance import classifier_free, plain
+from shared.models import find_model
+from shared.naming import choose
+from shared.noise import NoiseStream, seeded_noise
+from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
+from shared.provenance import version
+from shared.samplers import SAMPLERS, Callback
+from shared.schedules import NoiseSchedule, make_sigmas
+from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, check_count, valid_unicode
+from shared.text import TextEncoder
+from shared.windows import windowed
+
+SHORTEST = 16  # latent frames that are sampled at least; a shorter clip is their beginning
+OVERLAP = 24  # latent frames that neighbouring windows of a long clip share, at least
+WINDOWS_AT_ONCE = 4  # computed in one call of the network
+EDGE_SECONDS = 0.005  # of fading in and out, so that a clip cut out of music does not click
+
+
+@dataclass(frozen=True)
+class MusicPipeline:
+    """A text-to-music model, loaded: ``MusicPipeline.load("builtin")("a slow waltz")``."""
+
+    name: str
+    folder: Path
+    hash: str  # of the weights and configs
+    denoiser: Denoiser
+    noise_schedule: NoiseSchedule  # that the denoiser was trained on
+    codec: MusicCodec
+    text_encoder: TextEncoder
+    window: int  # latent frames that it was trained at
+    frame_multiple: int  # of latent frames: each level of the network halves them
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def load(
+        cls, model: str | Path = "builtin", device: str = "auto", dtype: str = "auto"
+    ) -> MusicPipeline:
+        """Load a model by name (``duotone models`` lists them) or from a folder.
+
+        Args:
+            model: a name, or a folder in diffusers' layout with ``vocoder`` and ``controls.json``.
+            device: "auto", "cpu", "cuda" or "mps".
+            dtype: "auto", "float32", "bfloat16" or "float16".
+
+        Raises:
+            UserError: no such model or device, or a folder that is no whole text-to-music model.
+        """
+        where = resolve_device(device)
+        precision = resolve_dtype(dtype, where)
+        found = find_model(model, "music")
+        check_controls(found.folder)
+        denoiser = load_denoiser(found.folder, where, precision)
+        if denoiser.schedule is None:
+            raise UserError(f"model {found.name!r} has no list of trained noise levels")
+        codec = MusicCodec.load(found.folder, where, precision)
+        for_sampling(codec.vae)
+        unet = read_config(found.folder / "unet")
+        sides = unet.get("sample_size") or 64  # of the latents
+        _check_channels(found.name, unet, codec)
+        return cls(
+            name=found.name,
+            folder=found.folder,
+            hash=model_hash(found.folder),
+            denoiser=for_sampling(denoiser),
+            noise_schedule=denoiser.schedule,
+            codec=codec,
+            text_encoder=TextEncoder.load(found.folder, where, precision),
+            window=sides if isinstance(sides, int) else sides[1],
+            frame_multiple=2 ** (len(unet.get("block_out_channels") or range(4)) - 1),
+            device=where,
+            dtype=precision,
+        )
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        seconds: float = 6.0,
+        bpm: float | None = None,
+        key: str | None = None,
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = 0,
+        steps: int = 25,
+        guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+        sampler: str = DEFAULT_SAMPLER,
+        schedule: str = DEFAULT_SCHEDULE,
+        sample_rate: int | None = None,
+        loudness: float = DEFAULT_LOUDNESS,
+        controls: Controls | None = None,
+        callback: Callback | None = None,
+    ) -> list[Clip]:
+        """Make ``count`` clips of each prompt, with the seeds seed, seed + 1, ...
+
+        Args:
+            prompt: what to play; a sequence of prompts gives ``count`` clips of each, in order.
+            seconds: length, 0.5 to 600. What is longer than the model's own window is made of
+                overlapping windows that are denoised together.
+            bpm: beats a minute; the first beat is the first sample. None leaves it to the prompt.
+            key: such as "A minor"; None leaves it to the prompt.
+            negative_prompt: what to move away from.
+            steps: of the sampler, 1 to 10000.
+            guidance_scale: how strongly the prompt is followed; 1 is off.
+            sampler: a name in :data:`shared.samplers.SAMPLERS`.
+            schedule: a name in :data:`shared.schedules.SCHEDULES`: the spacing of noise levels.
+            sample_rate: of the clips in Hz; None for the model's own.
+            loudness: of the clips in LUFS.
+            controls: what to follow moment by moment, instead of the tempo, key and chords that
+                prompt and options state; no shorter than the clip.
+            callback: called as (step, x, sigma, denoised) in each step of each batch.
+
+        Returns:
+            The clips; each is the one made alone with its prompt and seed.
+
+        Raises:
+            UserError: a value that the model or the sampler does not take.
+        """
+        plan = self.plan(
+            prompt,
+            seconds=seconds,
+            bpm=bpm,
+            key=key,
+            negative_prompt=negative_prompt,
+            count=count,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            schedule=schedule,
+            sample_rate=sample_rate,
+            loudness=loudness,
+        )
+        return list(self.generate(plan, callback, controls and [controls] * len(plan)))
+
+    def plan(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        seconds: float = 6.0,
+        bpm: float | None = None,
+        key: str | None = None,
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = 0,
+        steps: int = 25,
+        guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+        sampler: str = DEFAULT_SAMPLER,
+        schedule: str = DEFAULT_SCHEDULE,
+        sample_rate: int | None = None,
+        loudness: float = DEFAULT_LOUDNESS,
+    ) -> list[MusicSettings]:
+        """The settings of each clip that a call with these arguments makes, checked.
+
+        Raises:
+            UserError: a value that the model or the sampler does not take.
+        """
+        check_count(count)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        own_rate = self.codec.front_end.sample_rate
+        plan = [
+            MusicSettings(
+                prompt=valid_unicode(text),
+                negative_prompt=valid_unicode(negative_prompt),
+                seed=one_seed,
+                steps=steps,
+                guidance_scale=float(guidance_scale),
+                sampler=sampler,
+                schedule=schedule,
+                seconds=float(seconds),
+                bpm=None if bpm is None else float(bpm),
+                key=key,
+                sample_rate=own_rate if sample_rate is None else sample_rate,
+                loudness=float(loudness),
+                model=self.name,
+                model_hash=self.hash,
+                device=self.device.type,
+                dtype=dtype_name(self.dtype),
+                version=version(),
+                torch_version=str(torch.__version__),
+            )
+            for text in prompts
+            for one_seed in range(seed, seed + count)
+        ]
+        choose("sampler", sampler, SAMPLERS)
+        make_sigmas(schedule, steps, self.noise_schedule)
+        return plan
+
+    def generate(
+        self,
+        plan: Sequence[MusicSettings],
+        callback: Callback | None = None,
+        controls: Sequence[Controls | None] | None = None,
+    ) -> Iterator[Clip]:
+        """Make the clips of a plan, in its order.
+
+        ``controls``, one for each clip, replace what prompt and options state; None does not.
+        """
+        told = list(controls or [None] * len(plan))
+        if len(told) != len(plan):
+            raise UserError(f"{len(told)} controls do not suit {len(plan)} clips")
+        for own, settings in zip(told, plan, strict=True):
+            needed = self._needed_frames(settings.seconds)
+            if own is not None and own.frames < needed:
+                raise UserError(
+                    f"the controls end after {own.frames} latent frames, {needed} are needed"
+                )
+        done = 0
+        for batch in self.batches(plan):
+            yield from self._sample(batch, told[done : done + len(batch)], callback)
+            done += len(batch)
+
+    def batches(self, plan: Sequence[MusicSettings]) -> Iterator[list[MusicSettings]]:
+        """What is computed at once; on a CPU each clip alone."""
+        return batches(plan, self.device)
+
+    def remarks(self, prompt: str, bpm: float | None = None, key: str | None = None) -> list[str]:
+        """What to tell a user about a prompt, a line each.
+
+        Words never seen, an end cut off, and where the options do not say what the prompt says.
+        """
+        if not prompt.strip():
+            return []
+        wishes = read_wishes(prompt, bpm, key)
+        about = prompt_remarks(self.name, self.folder, self.text_encoder, wishes.text)
+        return [*wishes.notes, *about]
+
+    def latent_frames(self, seconds: float) -> int:
+        """Latent frames that are sampled for a clip; it is the beginning of them."""
+        needed = max(self._needed_frames(seconds), SHORTEST)
+        if needed > long_clips.in_one_piece(self.window):
+            return needed
+        return -(-needed // self.frame_multiple) * self.frame_multiple
+
+    def _needed_frames(self, seconds: float) -> int:
+        samples = round(seconds * self.codec.front_end.sample_rate)
+        return -(-samples // self.codec.samples_per_frame)
+
+    @torch.inference_mode()
+    def _sample(
+        self,
+        batch: list[MusicSettings],
+        controls: Sequence[Controls | None],
+        callback: Callback | None,
+    ) -> list[Clip]:
+        common = batch[0]  # all but prompts and seeds
+        frames = self.latent_frames(common.seconds)
+
+        wishes = [read_wishes(one.prompt, one.bpm, one.key) for one in batch]
+        told = [
+            to_tensor(own or controls_of(wish, frames), self.codec.rows)[..., :frames]
+            for own, wish in zip(controls, wishes, strict=True)
+        ]
+        # Frames sampled beyond the end of given controls are unknown: all zero.
+        told = [F.pad(channels, (0, frames - channels.shape[-1])) for channels in told]
+        concat = torch.stack(told).to(self.device)  # (b channels rows frames)
+        cond = self._encode([wish.text for wish in wishes], concat)
+        uncond = self._encode([settings.negative_prompt for settings in batch], concat)
+        denoise = self._guided(cond, uncond, common.guidance_scale)
+
+        shape = (self.codec.channels, self.codec.rows, frames)
+        seeds = [settings.seed for settings in batch]
+        sigmas = make_sigmas(common.schedule, common.steps, self.noise_schedule)  # (steps + 1,)
+        x = sigmas[0].item() * seeded_noise(seeds, shape, self.device)  # (b z rows t) float32
+        fresh_noise = NoiseStream(seeds, shape, self.device)
+        sample = SAMPLERS[common.sampler].function
+        latents = sample(denoise, x, sigmas, noise=fresh_noise, callback=callback)
+
+        return [self._clip(settings, latents[i : i + 1]) for i, settings in enumerate(batch)]
+
+    def _encode(self, prompts: list[str], concat: torch.Tensor) -> Conditioning:
+        return replace(encode_prompts(self.text_encoder, prompts), concat=concat)
+
+    def _guided(self, cond: Conditioning, uncond: Conditioning, scale: float) -> DenoiseFn:
+        """Guided by the prompt; controls are the same with and without it."""
+        assert cond.concat is not None
+        frames = cond.concat.shape[-1]
+        window = frames if frames <= long_clips.in_one_piece(self.window) else self.window
+
+        def denoise_windows(starts: Sequence[int]) -> DenoiseFn:
+            here = _windows_of(cond, starts, window)
+            if scale == 1:
+                return plain(self.denoiser, here)
+            return classifier_free(self.denoiser, here, _windows_of(uncond, starts, window), scale)
+
+        overlap = min(OVERLAP, window // 2)
+        return windowed(denoise_windows, frames, window, overlap, at_once=WINDOWS_AT_ONCE)
+
+    def _clip(self, settings: MusicSettings, latents: torch.Tensor) -> Clip:
+        """One clip of its latents (1 z rows t)."""
+        needed = max(self._needed_frames(settings.seconds), SHORTEST)
+        made = long_clips.decode(self.codec, latents[..., :needed])
+        if not made.isfinite().all():
+            raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
+        samples = made[0].float().cpu().numpy()  # (2 s)
+        samples = finish(samples, self.codec.front_end.sample_rate, settings)
+        return Clip(samples, settings.sample_rate, settings)
+
+
+def finish(samples: np.ndarray, sample_rate: int, settings: MusicSettings) -> np.ndarray:
+    """Decoded samples (2, s) as the settings want them: rate, length to the sample, loudness."""
+    if settings.sample_rate != sample_rate:
+        samples = resample(samples, sample_rate, settings.sample_rate)
+    samples = samples[:, : round(settings.seconds * settings.sample_rate)].copy()
+    edge = round(EDGE_SECONDS * settings.sample_rate)
+    ramp = np.sin(np.linspace(0, np.pi / 2, edge, dtype=np.float32)) ** 2
+    samples[:, :edge] *= ramp
+    samples[:, -edge:] *= ramp[::-1]
+    return normalize(samples, settings.sample_rate, settings.loudness).astype(np.float32)
+
+
+def _windows_of(cond: Conditioning, starts: Sequence[int], window: int) -> Conditioning:
+    """The conditioning (b ...) of windows in time, stacked window by window: (n * b ...)."""
+    assert cond.concat is not None
+    parts = (cond.concat[..., start : start + window] for start in starts)
+    return concatenate([replace(cond, concat=part) for part in parts])
+
+
+def _check_channels(name: str, unet: dict, codec: MusicCodec) -> None:
+    wanted = (codec.channels + CHANNELS, codec.channels)
+    found = (unet.get("in_channels"), unet.get("out_channels"))
+    if found != wanted:
+        raise UserError(
+            f"model {name!r} is not whole: its unet has {found[0]} channels in and {found[1]} out, "
+            f"its latents and controls are {wanted[0]} and {wanted[1]}"
+        )
