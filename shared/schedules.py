@@ -1,4 +1,4 @@
-"""Noise schedules that networks were trained on, and the sigma grids that samplers walk down.
+"""Noise schedules that networks were trained on, and the table of sigma grids to walk down.
 
 Everywhere here ``sigma`` is the noise level of Karras et al. 2022 (arXiv 2206.00364):
 ``x = x0 + sigma * noise``. A variance-preserving model with ``alphas_cumprod`` has
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -18,9 +18,19 @@ from torch import Tensor
 
 from shared.errors import UserError
 from shared.naming import choose
-
-MAX_STEPS = 10_000
-"""The most sampling steps that a grid may have."""
+from shared.sigma_grids import (
+    AYS_TABLES,
+    MAX_STEPS,
+    align_your_steps,
+    beta_quantiles,
+    beta_sigma,
+    check_steps,
+    exponential,
+    flow,
+    karras,
+    poly_exponential,
+    with_zero,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,32 +175,7 @@ def schedule_from_config(config: Mapping[str, Any]) -> NoiseSchedule:
     return schedule
 
 
-# Sigma grids: n steps are n + 1 noise levels, descending, the last 0; float32.
-
-
-def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
-    """Levels evenly spaced in sigma^(1/rho) (Karras et al. 2022, arXiv 2206.00364, Eq. 5).
-
-    A larger ``rho`` spends more of the n steps near ``sigma_min``. Returns (n + 1,).
-
-    Raises:
-        UserError: n outside 1 .. 10000, or not 0 < sigma_min <= sigma_max.
-    """
-    _check_grid(n, sigma_min, sigma_max)
-    ramp = torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), n, dtype=torch.float64)
-    return _with_zero(ramp**rho)
-
-
-def exponential(n: int, sigma_min: float, sigma_max: float) -> Tensor:
-    """Levels evenly spaced in log sigma, so also in log SNR. Returns (n + 1,).
-
-    Raises:
-        UserError: n outside 1 .. 10000, or not 0 < sigma_min <= sigma_max.
-    """
-    _check_grid(n, sigma_min, sigma_max)
-    return _with_zero(
-        torch.linspace(math.log(sigma_max), math.log(sigma_min), n, dtype=torch.float64).exp()
-    )
+# Sigma grids that go by the trained levels: n steps are n + 1 levels, descending, the last 0.
 
 
 def trained(
@@ -204,19 +189,51 @@ def trained(
     Raises:
         UserError: n outside 1 .. len(schedule), or an unknown spacing.
     """
-    _check_steps(n, len(schedule), " (the levels the model was trained on)")
+    check_steps(n, len(schedule), " (the levels the model was trained on)")
     t = choose("timestep spacing", spacing, SPACINGS)(n, len(schedule))
     if spacing == "leading":
         t = t + steps_offset
     if int(t[0]) >= len(schedule):
         raise UserError(f"{n} steps with steps_offset {steps_offset} leave the trained levels")
-    return _with_zero(schedule.sigmas[t])
+    return with_zero(schedule.sigmas[t])
+
+
+def sgm_uniform(n: int, schedule: NoiseSchedule) -> Tensor:
+    """Even steps of t from the noisiest trained level to the cleanest, which is left out. (n + 1,).
+
+    The spacing of Stability AI's generative-models, under ComfyUI's name for it. Between trained
+    levels sigma is log-linear, as in ComfyUI; generative-models rounds t down.
+
+    Raises:
+        UserError: n outside 1 .. 10000.
+    """
+    check_steps(n, MAX_STEPS)
+    t = torch.linspace(len(schedule) - 1, 0, n + 1, dtype=torch.float64)[:-1]
+    return with_zero(schedule.t_to_sigma(t))
+
+
+def beta(n: int, schedule: NoiseSchedule, a: float = 0.6, b: float = 0.6) -> Tensor:
+    """Trained times at the quantiles of a Beta distribution (Lee et al. 2024, 2407.12173).
+
+    Both ends of the trained range, and most steps near them. Times are not rounded: many steps
+    would fall on one level. See :func:`shared.sigma_grids.beta_sigma` for diffusers' reading.
+    Returns (n + 1,).
+
+    Raises:
+        UserError: n outside 1 .. 10000.
+    """
+    return with_zero(schedule.t_to_sigma(beta_quantiles(n, a, b) * (len(schedule) - 1)))
 
 
 # (steps, trained levels) -> t (steps,), descending integers
 SPACINGS: dict[str, Callable[[int, int], Tensor]] = {
     "trailing": lambda n, total: (
-        (total - torch.arange(n, dtype=torch.float64) * (total / n)).round().long() - 1
+        # total - i * (total / n), but (total - total / n) - total first: where that ends in a half,
+        # as at 48 steps of 1000, it rounds as the references do, which is by numpy's arange.
+        (total + torch.arange(n, dtype=torch.float64) * ((total - total / n) - total))
+        .round()
+        .long()
+        - 1
     ),
     "leading": lambda n, total: torch.arange(n).flip(0) * (total // n),
     "linspace": lambda n, total: (
@@ -224,14 +241,103 @@ SPACINGS: dict[str, Callable[[int, int], Tensor]] = {
     ),
 }
 
-# What --schedule offers: each takes (steps, schedule) and uses the range the model was trained on.
 NOISY_ENOUGH = 160.0
 """Nothing is left of a signal of unit variance here: 80 for one of 0.5 (Karras et al., table 1)."""
 
-SCHEDULES: dict[str, Callable[[int, NoiseSchedule], Tensor]] = {
-    "trained": trained,
-    "karras": lambda n, schedule: karras(n, schedule.sigma_min, _highest(schedule)),
-    "exponential": lambda n, schedule: exponential(n, schedule.sigma_min, _highest(schedule)),
+STABLE_DIFFUSION_3_SHIFT = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaGrid:
+    """What ``--schedule`` offers: a grid over the levels that a model was trained on.
+
+    Attributes:
+        function: (steps, schedule) -> sigmas (steps + 1,).
+        summary: one line for people who choose.
+        paper: where it comes from.
+    """
+
+    function: Callable[[int, NoiseSchedule], Tensor]
+    summary: str
+    paper: str
+
+
+def _over_range(grid: Callable[[int, float, float], Tensor], summary: str, paper: str) -> SigmaGrid:
+    """The entry of a grid that takes (steps, sigma_min, sigma_max): the trained range."""
+
+    def function(n: int, schedule: NoiseSchedule) -> Tensor:
+        # A cosine schedule ends at 20 000: most steps from there would be lost on pure noise.
+        return grid(n, schedule.sigma_min, min(schedule.sigma_max, NOISY_ENOUGH))
+
+    return SigmaGrid(function=function, summary=summary, paper=paper)
+
+
+def _of_trained(spacing: str, summary: str) -> SigmaGrid:
+    return SigmaGrid(
+        function=lambda n, schedule: trained(n, schedule, spacing),
+        summary=summary,
+        paper="Lin et al. 2023, arXiv 2305.08891, Table 2",
+    )
+
+
+_AYS_MODELS = {
+    "sd15": "Stable Diffusion 1.5",
+    "sdxl": "Stable Diffusion XL",
+    "deepfloyd": "DeepFloyd IF",
+    "svd": "Stable Video Diffusion",
+}
+
+SCHEDULES: dict[str, SigmaGrid] = {
+    "trained": _of_trained("trailing", "levels the model was trained on; the same as trailing"),
+    "karras": _over_range(
+        karras,
+        "even in sigma^(1/7): long steps in noise, short ones near the image",
+        "Karras et al. 2022, arXiv 2206.00364, Eq. 5",
+    ),
+    "exponential": _over_range(
+        exponential, "even in log sigma", "Lu et al. 2022, arXiv 2206.00927"
+    ),
+    "poly-exponential": _over_range(
+        lambda n, low, high: poly_exponential(n, low, high, rho=0.5),
+        "log sigma falls as a square root: most steps in noise",
+        "k-diffusion, get_sigmas_polyexponential",
+    ),
+    "trailing": _of_trained("trailing", "trained levels, evenly, from the noisiest on"),
+    "leading": _of_trained(
+        "leading", "trained levels, evenly, down to the cleanest, as DDIM had them"
+    ),
+    "linspace": _of_trained("linspace", "trained levels, evenly, with both ends"),
+    "sgm-uniform": SigmaGrid(
+        function=sgm_uniform,
+        summary="even in the trained time, without the cleanest level",
+        paper="Stability AI, generative-models",
+    ),
+    "beta": SigmaGrid(
+        function=beta,
+        summary="trained times of a Beta distribution: most steps at both ends",
+        paper="Lee et al. 2024, arXiv 2407.12173",
+    ),
+    "beta-sigma": _over_range(
+        beta_sigma,
+        "sigmas of a Beta distribution: most steps at both ends; diffusers' beta",
+        "Lee et al. 2024, arXiv 2407.12173",
+    ),
+    **{
+        f"ays-{table}": _over_range(
+            partial(align_your_steps, table=table),
+            f"align your steps: optimised for {_AYS_MODELS[table]}",
+            "Sabour et al. 2024, arXiv 2404.14507, Table 3",
+        )
+        for table in AYS_TABLES
+    },
+    "flow": _over_range(
+        flow, "even in a flow's time sigma / (1 + sigma)", "Lipman et al. 2022, arXiv 2210.02747"
+    ),
+    "flow-shift3": _over_range(
+        lambda n, low, high: flow(n, low, high, shift=STABLE_DIFFUSION_3_SHIFT),
+        "the same shifted by 3 towards noise, as in Stable Diffusion 3",
+        "Esser et al. 2024, arXiv 2403.03206, Eq. 23",
+    ),
 }
 
 
@@ -241,26 +347,4 @@ def make_sigmas(name: str, steps: int, schedule: NoiseSchedule) -> Tensor:
     Raises:
         UserError: an unknown name, or a number of steps that this grid cannot have.
     """
-    return choose("schedule", name, SCHEDULES)(steps, schedule)
-
-
-def _highest(schedule: NoiseSchedule) -> float:
-    # A cosine schedule ends at 20 000: most steps of a grid from there would be lost on pure noise.
-    return min(schedule.sigma_max, NOISY_ENOUGH)
-
-
-def _with_zero(sigmas: Tensor) -> Tensor:
-    return torch.cat([sigmas, sigmas.new_zeros(1)]).float()
-
-
-def _check_steps(n: int, most: int, why: str = "") -> None:
-    if not 1 <= n <= most:
-        raise UserError(f"steps must be between 1 and {most}{why}, not {n}")
-
-
-def _check_grid(n: int, sigma_min: float, sigma_max: float) -> None:
-    _check_steps(n, MAX_STEPS)
-    if not 0 < sigma_min <= sigma_max < math.inf:
-        raise UserError(
-            f"a sigma grid needs 0 < sigma_min <= sigma_max, not {sigma_min} and {sigma_max}"
-        )
+    return choose("schedule", name, SCHEDULES).function(steps, schedule)

@@ -18,6 +18,9 @@ MAX_GUIDANCE_SCALE = 1000
 
 # The names under which image tools know the samplers and schedules.
 _COMMON_NAMES = {
+    "ays-sd15": "Align Your Steps",
+    "ays-sdxl": "Align Your Steps",
+    "beta": "Beta",
     "ddim": "DDIM",
     "ddpm": "DDPM",
     "dpm++2m": "DPM++ 2M",
@@ -25,6 +28,8 @@ _COMMON_NAMES = {
     "exponential": "Exponential",
     "heun": "Heun",
     "karras": "Karras",
+    "poly-exponential": "Polyexponential",
+    "sgm-uniform": "SGM Uniform",
 }
 
 

@@ -84,6 +84,65 @@ def single_gaussian() -> GaussianMixture:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The exact answers for a mixture given one measurement ``y = row . x0 + std * noise``.
+
+    Attributes: mixture; row (d,) float64; y; std.
+    """
+
+    mixture: GaussianMixture
+    row: Tensor
+    y: float
+    std: float
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x0 + sigma * noise = x, y]: (b c h w), (b,) -> (b c h w). A DenoiseFn."""
+        log_prior, means, spread = self._given(x, sigma)
+        log_joint, means, _ = self._update(log_prior, means, spread)
+        expected = (log_joint.softmax(1)[..., None] * means).sum(1)
+        return expected.reshape(x.shape).to(x.dtype)
+
+    def log_likelihood(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log p(y | x; sigma): (b c h w), (b,) -> (b,), the exact noise-aware classifier."""
+        return self._update(*self._given(x, sigma))[0].logsumexp(1)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """The posterior's mean (d,) and covariance (d d)."""
+        spread = self.mixture.stds.square()
+        log_joint, means, gain = self._update(
+            self.mixture.weights.log(), self.mixture.means, spread
+        )
+        weights = log_joint.softmax(-1)
+        mean = weights @ means
+        identity = torch.eye(len(self.row)).double()
+        within = spread[:, None, None] * (identity - gain[..., None] * self.row)  # k d d
+        centred = means - mean
+        between = centred.T @ (weights[:, None] * centred)
+        return mean, (weights[:, None, None] * within).sum(0) + between
+
+    def _given(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x0 given x: log weights (b k), means (b k d), variances (b k)."""
+        prior = self.mixture.stds.square()
+        level = sigma.double()[:, None].square()
+        flat = x.double().flatten(1)[:, None]
+        log_weights = self.mixture._log_joint(flat, prior + level).log_softmax(1)
+        means = self.mixture.means + (prior / (prior + level))[..., None] * (
+            flat - self.mixture.means
+        )
+        return log_weights, means, prior * level / (prior + level)
+
+    def _update(
+        self, log_weights: Tensor, means: Tensor, variances: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same given y: log weights, not normalised; means; and the Kalman gains (... k d)."""
+        total = variances * self.row.square().sum() + self.std**2
+        gain = (variances / total)[..., None] * self.row
+        error = self.y - means @ self.row
+        log_y = -0.5 * (error.square() / total + (2 * math.pi * total).log())
+        return log_weights + log_y, means + gain * error[..., None], gain
+
+
 def gaussian_flow(
     mixture: GaussianMixture, x: Tensor, sigma_from: float, sigma_to: float
 ) -> Tensor:

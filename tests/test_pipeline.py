@@ -37,8 +37,10 @@ def test_a_call_gives_count_pictures_of_each_prompt(pipeline: ImagePipeline) -> 
     assert not same(pictures[0], pictures[1])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    "sampler, schedule",
+    [*((name, "karras") for name in SAMPLERS), *(("ddpm", name) for name in SCHEDULES)],
+)
 def test_same_seed_same_bytes(pipeline: ImagePipeline, sampler: str, schedule: str) -> None:
     def draw() -> Image.Image:
         return pipeline("a cat", seed=1, steps=3, sampler=sampler, schedule=schedule)[0]
