@@ -9,12 +9,10 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,10 +24,10 @@ from audiodiff.loudness import loudness_curve, normalize
 from audiodiff.render import find_soundfont, loaded, render
 from audiodiff.score import Score
 from audiodiff.sounds import Sound, sound
+from shared.captioned import METADATA, CaptionedFile, claim, read_captioned, rows_in, spread
 from shared.errors import UserError
 from shared.files import whole_file
 
-METADATA = "metadata.jsonl"
 ORIGIN = "corpus.json"  # beside the metadata: which seed, lengths and soundfont made the clips
 FILES_PER_FOLDER = 1000
 CHUNK = 25  # clips a worker makes at a time
@@ -93,30 +91,20 @@ def write_corpus(
             least = "more than 0" if name == "hours" else f"at least {low:g}"
             raise UserError(f"{name} is {value:g}; {least} and at most {high:g} is allowed")
     font = find_soundfont(soundfont)
-    _claim(out, {"seed": seed, "seconds": seconds, "sounds": sounds, "soundfont": _hash(font)})
+    origin = {"seed": seed, "seconds": seconds, "sounds": sounds, "soundfont": _hash(font)}
+    claim(out, ORIGIN, origin, "clips")
     loaded(font)  # a broken one, or no FluidSynth, shows here and not inside a worker
     # Rounded first: 0.1 h of 16 s are 22.5 clips, but 0.008 / 3 h of 9.6 s are 1.
-    count = max(math.ceil(round(hours * 3600 / seconds, 6)), _rows_in(out / METADATA))
+    count = max(math.ceil(round(hours * 3600 / seconds, 6)), rows_in(out))
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     done = 0
     with whole_file(out / METADATA, overwrite=True) as metadata:
         work = partial(_write_chunk, out, font, seed, seconds, sounds)
-        for lines in _spread(work, chunks, workers):
+        for lines in spread(work, chunks, workers):
             metadata.writelines(line.encode() for line in lines)
             done += len(lines)
             if progress is not None:
                 progress(done, count)
-
-
-def _spread(
-    work: Callable[[range], list[str]], chunks: Iterable[range], workers: int
-) -> Iterator[list[str]]:
-    """Results of ``work`` in the order of the chunks, from processes if more than one is wanted."""
-    if workers == 1:
-        yield from map(work, chunks)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(work, chunks)
 
 
 def _hash(file: Path) -> str:
@@ -125,37 +113,6 @@ def _hash(file: Path) -> str:
         while block := content.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()[:16]
-
-
-def _claim(out: Path, origin: dict[str, Any]) -> None:
-    """Make ``out`` the folder of these clips, or raise if it is anything else already."""
-    note = out / ORIGIN
-    try:
-        if note.exists():
-            try:
-                found = json.loads(note.read_text(encoding="utf-8"))
-            except ValueError:
-                found = "no JSON"
-            if found != origin:
-                raise UserError(
-                    f"{out} holds clips of another seed, length or soundfont ({found}, not "
-                    f"{origin}); choose another folder"
-                )
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} holds something other than clips; choose a new or empty folder")
-        else:
-            out.mkdir(parents=True, exist_ok=True)
-            with whole_file(note) as file:
-                file.write((json.dumps(origin) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"cannot write to {str(out)!r}: {error.strerror}") from None
-
-
-def _rows_in(metadata: Path) -> int:
-    if not metadata.exists():
-        return 0
-    with metadata.open(encoding="utf-8") as lines:
-        return sum(1 for _ in lines)
 
 
 def _write_chunk(
@@ -215,44 +172,15 @@ def read_folder(path: str | Path) -> list[Row]:
         UserError: no metadata, a line that is not a JSON object, a row without text or with labels
             of another kind, or an audio file that is not there.
     """
-    folder = Path(path)
-    metadata = folder / METADATA
-    if not metadata.is_file():
-        raise UserError(
-            f"{folder} has no {METADATA}; it needs one JSON object a line with file_name and text"
-        )
-    try:
-        lines = metadata.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {metadata}: {error}") from None
-    rows = [
-        _read_row(folder, f"{metadata}, line {number}", line)
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    if not rows:
-        raise UserError(f"{metadata} is empty; it needs at least one clip")
-    return rows
+    return [_row(entry) for entry in read_captioned(Path(path), "audio file")]
 
 
-def _read_row(folder: Path, where: str, line: str) -> Row:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: not a JSON object; file_name and text are needed")
-    for column in ("file_name", "text"):
-        if not isinstance(row.get(column), str) or not row[column].strip():
-            raise UserError(f"{where}: {column} is missing or empty; every clip needs one")
-    texts = row.get("texts") or [row["text"]]
+def _row(entry: CaptionedFile) -> Row:
+    texts = entry.columns.get("texts") or [entry.text]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{where}: texts is not a list of captions")
-    audio = folder / row["file_name"]
-    if not audio.is_file():
-        raise UserError(f"{where}: there is no audio file {row['file_name']} in {folder}")
+        raise UserError(f"{entry.where}: texts is not a list of captions")
     try:
-        labels = from_json(row)
+        labels = from_json(entry.columns)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    return Row(audio, tuple(texts), labels)
+        raise UserError(f"{entry.where}: {error}") from None
+    return Row(entry.path, tuple(texts), labels)

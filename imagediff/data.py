@@ -8,8 +8,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,9 @@ from imagediff.scenes import (
     read_prompts,
     write_prompts,
 )
+from shared.captioned import METADATA, claim, read_captioned, rows_in, spread
 from shared.errors import UserError
+from shared.files import whole_file
 
 __all__ = [
     "Placement",
@@ -45,7 +46,6 @@ __all__ = [
     "write_prompts",
 ]
 
-METADATA = "metadata.jsonl"
 ORIGIN = "scenes.json"  # beside the metadata: which seed, size and vocabulary made the pictures
 GLYPH_SIDES = (32, 48, 64, 96, 128, 192, 256)  # scales kept ready; the next larger one is shrunk
 FILES_PER_FOLDER = 1000
@@ -166,56 +166,22 @@ def write_dataset(
             f"count, size and workers are {count}, {size}, {workers}; "
             "at least 1, 16 and 1 are needed"
         )
-    _claim(out, {"seed": seed, "size": size, "vocabulary": _vocabulary_hash()})
-    count = max(count, _rows_in(out / METADATA))
+    claim(out, ORIGIN, {"seed": seed, "size": size, "vocabulary": _vocabulary_hash()}, "scenes")
+    count = max(count, rows_in(out))
     glyph(scene_at(seed, 0).objects[0])  # a missing font shows here, not inside a worker
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     lines: list[str] = []
-    for written in _spread(partial(_write_chunk, out, size, seed), chunks, workers):
+    for written in spread(partial(_write_chunk, out, size, seed), chunks, workers):
         lines += written
         if progress is not None:
             progress(len(lines), count)
-    _write_whole(out / METADATA, "".join(lines).encode())
-
-
-def _spread(
-    work: Callable[[range], list[str]], chunks: list[range], workers: int
-) -> Iterator[list[str]]:
-    """Results of ``work`` in the order of the chunks, from processes if more than one is wanted."""
-    if workers == 1:
-        yield from map(work, chunks)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(work, chunks)
-
-
-def _claim(out: Path, origin: dict) -> None:
-    """Make ``out`` the folder of these scenes, or raise if it is anything else already."""
-    note = out / ORIGIN
-    if note.exists():
-        found = json.loads(note.read_text(encoding="utf-8"))
-        if found != origin:
-            raise UserError(
-                f"{out} holds scenes of another seed, size or vocabulary ({found}, not {origin}); "
-                "choose another folder"
-            )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} holds something other than scenes; choose a new or empty folder")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        _write_whole(note, (json.dumps(origin) + "\n").encode())
+    with whole_file(out / METADATA, overwrite=True) as metadata:
+        metadata.write("".join(lines).encode())
 
 
 def _vocabulary_hash() -> str:
     """Tells another vocabulary or other held-out prompts; changes of this code go unnoticed."""
     return hashlib.sha256(VOCABULARY.read_bytes() + PROMPTS.read_bytes()).hexdigest()[:16]
-
-
-def _rows_in(metadata: Path) -> int:
-    if not metadata.exists():
-        return 0
-    with metadata.open(encoding="utf-8") as lines:
-        return sum(1 for _ in lines)
 
 
 def _write_chunk(out: Path, size: int, seed: int, indices: range) -> list[str]:
@@ -236,13 +202,6 @@ def _write_chunk(out: Path, size: int, seed: int, indices: range) -> list[str]:
     return lines
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
-
-
 @dataclass(frozen=True)
 class Row:
     """One captioned picture of a folder; ``labels`` are the further columns of its metadata."""
@@ -259,36 +218,11 @@ def read_folder(path: str | Path) -> list[Row]:
         UserError: no metadata, a line that is not a JSON object, a row without text, or a picture
             that is not there.
     """
-    folder = Path(path)
-    metadata = folder / METADATA
-    if not metadata.is_file():
-        raise UserError(
-            f"{folder} has no {METADATA}; it needs one JSON object a line with file_name and text"
+    return [
+        Row(
+            entry.path,
+            entry.text,
+            {k: v for k, v in entry.columns.items() if k not in ("file_name", "text")},
         )
-    lines = metadata.read_text(encoding="utf-8").splitlines()
-    rows = [
-        _read_row(folder, f"{metadata}, line {number}", line)
-        for number, line in enumerate(lines, 1)
-        if line.strip()
+        for entry in read_captioned(Path(path), "picture")
     ]
-    if not rows:
-        raise UserError(f"{metadata} is empty; it needs at least one picture")
-    return rows
-
-
-def _read_row(folder: Path, where: str, line: str) -> Row:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: not a JSON object; file_name and text are needed")
-    for column in ("file_name", "text"):
-        if not isinstance(row.get(column), str) or not row[column].strip():
-            raise UserError(f"{where}: {column} is missing or empty; every picture needs one")
-    picture = folder / row["file_name"]
-    if not picture.is_file():
-        raise UserError(f"{where}: there is no picture {row['file_name']} in {folder}")
-    return Row(
-        picture, row["text"], {k: v for k, v in row.items() if k not in ("file_name", "text")}
-    )
