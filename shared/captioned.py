@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -134,5 +135,6 @@ def spread(
     if workers == 1:
         yield from map(work, chunks)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    # Forked from a process whose OpenMP threads have run, a child waits for ever at its first sum.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         yield from pool.map(work, chunks)
