@@ -23,10 +23,10 @@ from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
+from shared.generation import sample_latents
 from shared.guidance import classifier_free, plain
 from shared.models import find_model
 from shared.naming import choose
-from shared.noise import NoiseStream, seeded_noise
 from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
 from shared.provenance import version
 from shared.samplers import SAMPLERS, Callback
@@ -270,28 +270,47 @@ class MusicPipeline:
     ) -> list[Clip]:
         common = batch[0]  # all but prompts and seeds
         frames = self.latent_frames(common.seconds)
+        latents = sample_latents(
+            self.denoise_fn(batch, frames, controls),
+            common,
+            self.noise_schedule,
+            [settings.seed for settings in batch],
+            self.latent_shape(frames),
+            self.device,
+            callback=callback,
+        )
+        return [self._clip(settings, latents[i : i + 1]) for i, settings in enumerate(batch)]
 
+    def denoise_fn(
+        self,
+        batch: Sequence[MusicSettings],
+        frames: int,
+        controls: Sequence[Controls | None] | None = None,
+    ) -> DenoiseFn:
+        """The denoiser guided by prompts and controls of settings that differ in prompt and seed.
+
+        Works on their latents together, (b z rows frames), by windows where those are long.
+        Conditionings made under ``torch.inference_mode`` cannot be differentiated through.
+
+        Args:
+            controls: one for each, in place of what its prompt and options state; None is that.
+        """
         wishes = [read_wishes(one.prompt, one.bpm, one.key) for one in batch]
+        given = controls or [None] * len(batch)
         told = [
             to_tensor(own or controls_of(wish, frames), self.codec.rows)[..., :frames]
-            for own, wish in zip(controls, wishes, strict=True)
+            for own, wish in zip(given, wishes, strict=True)
         ]
         # Frames sampled beyond the end of given controls are unknown: all zero.
         told = [F.pad(channels, (0, frames - channels.shape[-1])) for channels in told]
         concat = torch.stack(told).to(self.device)  # (b channels rows frames)
         cond = self._encode([wish.text for wish in wishes], concat)
         uncond = self._encode([settings.negative_prompt for settings in batch], concat)
-        denoise = self._guided(cond, uncond, common.guidance_scale)
+        return self._guided(cond, uncond, batch[0].guidance_scale)
 
-        shape = (self.codec.channels, self.codec.rows, frames)
-        seeds = [settings.seed for settings in batch]
-        sigmas = make_sigmas(common.schedule, common.steps, self.noise_schedule)  # (steps + 1,)
-        x = sigmas[0].item() * seeded_noise(seeds, shape, self.device)  # (b z rows t) float32
-        fresh_noise = NoiseStream(seeds, shape, self.device)
-        sample = SAMPLERS[common.sampler].function
-        latents = sample(denoise, x, sigmas, noise=fresh_noise, callback=callback)
-
-        return [self._clip(settings, latents[i : i + 1]) for i, settings in enumerate(batch)]
+    def latent_shape(self, frames: int) -> tuple[int, int, int]:
+        """z rows t of ``frames`` latent frames."""
+        return self.codec.channels, self.codec.rows, frames
 
     def _encode(self, prompts: list[str], concat: torch.Tensor) -> Conditioning:
         return replace(encode_prompts(self.text_encoder, prompts), concat=concat)

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from imagediff.codec import ImageCodec
 from imagediff.settings import Settings
 from imagediff.sheets import to_pil
 from shared.checkpoints import load_denoiser, load_vae, model_hash, read_config
-from shared.denoiser import Denoiser
+from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
+from shared.generation import sample_latents
 from shared.guidance import classifier_free, plain
 from shared.models import find_model
 from shared.naming import choose
-from shared.noise import NoiseStream, seeded_noise
 from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
 from shared.provenance import version
 from shared.samplers import SAMPLERS, Callback
@@ -190,28 +191,45 @@ class ImagePipeline:
         """What to tell a user about a prompt, a line each: words never seen, an end cut off."""
         return prompt_remarks(self.name, self.folder, self.text_encoder, prompt)
 
+    def denoise_fn(self, batch: Sequence[Settings]) -> DenoiseFn:
+        """The denoiser guided by the prompts of settings that differ in prompt and seed only.
+
+        Works on their latents together, (b c h w). Conditionings made under
+        ``torch.inference_mode`` cannot be differentiated through.
+        """
+        scale = batch[0].guidance_scale
+        cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
+        if scale == 1:
+            return plain(self.denoiser, cond)
+        uncond = encode_prompts(self.text_encoder, [settings.negative_prompt for settings in batch])
+        return classifier_free(self.denoiser, cond, uncond, scale)
+
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """c h w of the latents of a picture of this width and height in pixels."""
+        width, height = size
+        return self.codec.channels, height // self.codec.factor, width // self.codec.factor
+
     @torch.inference_mode()
     def _sample(self, batch: list[Settings], callback: Callback | None) -> list[Image.Image]:
         common = batch[0]  # all but prompts and seeds
+        latents = sample_latents(
+            self.denoise_fn(batch),
+            common,
+            self.noise_schedule,
+            [settings.seed for settings in batch],
+            self.latent_shape(common.size),
+            self.device,
+            callback=callback,
+        )
+        return self.decode(latents)
 
-        cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
-        if common.guidance_scale == 1:
-            denoise = plain(self.denoiser, cond)
-        else:
-            uncond = encode_prompts(
-                self.text_encoder, [settings.negative_prompt for settings in batch]
-            )
-            denoise = classifier_free(self.denoiser, cond, uncond, common.guidance_scale)
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Latents (b c h w) as pictures.
 
-        width, height = (side // self.codec.factor for side in common.size)
-        shape = (self.codec.channels, height, width)
-        seeds = [settings.seed for settings in batch]
-        sigmas = make_sigmas(common.schedule, common.steps, self.noise_schedule)  # (steps + 1,)
-        x = sigmas[0].item() * seeded_noise(seeds, shape, self.device)  # (b c h w) float32
-        fresh_noise = NoiseStream(seeds, shape, self.device)
-        sample = SAMPLERS[common.sampler].function
-        latents = sample(denoise, x, sigmas, noise=fresh_noise, callback=callback)
-
+        Raises:
+            UserError: there are infinite numbers among them.
+        """
         images = self.codec.decode(latents)  # (b 3 h w) in [-1, 1]
         if not images.isfinite().all():
             raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
