@@ -64,17 +64,23 @@ class Attention(nn.Module):
         h = x if self.group_norm is None else self.group_norm(x)
         if x.ndim == 4:
             h = h.flatten(2).transpose(1, 2)  # b c h w -> b (h w) c, a view under channels_last
-        source = h if context is None else context
-        q, k, v = (
-            # b n (heads d) -> b heads n d
-            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projected in (self.to_q(h), self.to_k(source), self.to_v(source))
-        )
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=context_mask)
+        k, v = self.keys_and_values(h) if context is None else self.context_keys_and_values(context)
+        h = F.scaled_dot_product_attention(self._split(self.to_q(h)), k, v, attn_mask=context_mask)
         h = self.to_out[0](h.transpose(1, 2).flatten(2))
         if x.ndim == 4:
             h = h.transpose(1, 2).unflatten(2, x.shape[2:])  # b (h w) c -> b c h w
         return x + h if self.residual else h
+
+    def keys_and_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """(b m d) -> keys and values, (b heads m dim_head) each."""
+        return self._split(self.to_k(source)), self._split(self.to_v(source))
+
+    def context_keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of a context; :class:`shared.packing.ContextAttention` remembers them."""
+        return self.keys_and_values(context)
+
+    def _split(self, projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # b heads n dim_head
 
 
 class GEGLU(nn.Module):

@@ -22,7 +22,8 @@ class Denoiser(nn.Module):
     happens here and nowhere else.
 
     Attributes:
-        network: the module that was trained.
+        network: the module that was trained. If it has ``takes_copies`` set, it takes fewer x than
+            contexts, as :meth:`shared.unet.UNet.forward` does.
         parameterization: what its output means (see :mod:`shared.parameterization`).
         schedule: the noise levels it was trained on, if they were a fixed list.
     """
@@ -38,16 +39,26 @@ class Denoiser(nn.Module):
         self.parameterization = parameterization
         self.schedule = schedule
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        """The expected clean signal: x (b c h w), sigma (b,) -> denoised (b c h w), x's dtype."""
-        c_skip, c_out, c_in, c_noise = self.parameterization(sigma)
-        output = self._run_network(x * _per_sample(c_in), c_noise, cond)
-        return torch.addcmul(x * _per_sample(c_skip), output, _per_sample(c_out))
+    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, copies: int = 1) -> Tensor:
+        """The expected clean signal: x (b c h w), sigma (b,) -> denoised (b c h w), x's dtype.
 
-    def model_output(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        With ``copies``, cond holds that many conditionings (copies * b ...), one batch after the
+        other, and so does the result: quicker than x that many times, where the network can tell
+        what they have in common.
+        """
+        c_skip, c_out, _, _ = self.parameterization(sigma)
+        output = self.model_output(x, sigma, cond, copies)
+        skipped, c_out = _repeat(x * _per_sample(c_skip), copies), _repeat(c_out, copies)
+        return torch.addcmul(skipped, output, _per_sample(c_out))
+
+    def model_output(self, x: Tensor, sigma: Tensor, cond: Conditioning, copies: int = 1) -> Tensor:
         """The network's raw output for the state x, in x's dtype: noise, v, velocity, ..."""
-        scalings = self.parameterization(sigma)
-        return self._run_network(x * _per_sample(scalings.c_in), scalings.c_noise, cond)
+        _, _, c_in, c_noise = self.parameterization(sigma)
+        scaled = x * _per_sample(c_in)
+        alone = cond.vector is None and cond.concat is None
+        if not (alone and getattr(self.network, "takes_copies", False)):
+            scaled, c_noise = _repeat(scaled, copies), _repeat(c_noise, copies)
+        return self._run_network(scaled, c_noise, cond)
 
     def target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """The raw output that would denoise ``x0 + sigma * noise`` perfectly, (b c h w)."""
@@ -71,6 +82,11 @@ class Denoiser(nn.Module):
         # c_noise keeps its precision: bfloat16 has no 999, only 1000.
         output = self.network(scaled.to(dtype), c_noise, cond.to(scaled.device, dtype))
         return output.to(scaled.dtype)
+
+
+def _repeat(tensor: Tensor, copies: int) -> Tensor:
+    """(b ...) -> (copies * b ...)"""
+    return tensor if copies == 1 else torch.cat([tensor] * copies)
 
 
 def _per_sample(coefficient: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""Convolutions whose weights are put in order once, not at every call: for sampling on CPUs.
+"""What sampling does once and training must do at every call.
 
-oneDNN, which computes PyTorch's convolutions on CPUs, wants the weights blocked to the width of the
-machine's vectors and reorders them at each call. On the small feature maps of latent diffusion
-that is a tenth to a half of the time of a convolution.
+The weights of convolutions are put in order: oneDNN, which computes PyTorch's convolutions on CPUs,
+wants them blocked to the width of the machine's vectors and reorders them at each call. On the
+small feature maps of latent diffusion that is a tenth to a half of the time of a convolution.
+
+And the keys and values of a prompt are the same in every step.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from shared.attention import Attention
 
 
 class PackedConv2d(nn.Conv2d):
@@ -57,3 +61,31 @@ def pack_convolutions(module: nn.Module) -> None:
             conv.__class__ = PackedConv2d
             packed_conv = cast(PackedConv2d, conv)
             packed_conv.packed = packed_conv.packed_for = None
+
+
+class ContextAttention(Attention):
+    """Attention that remembers the keys and values of the context that it saw last.
+
+    It knows a context by its identity, so a context must not be changed in place.
+    """
+
+    last: tuple[Tensor, tuple[Tensor, Tensor]] | None
+
+    def context_keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """(b m d) -> (b heads m dim_head) each; computed anew where gradients are wanted."""
+        if torch.is_grad_enabled():
+            return self.keys_and_values(context)
+        if self.last is None or self.last[0] is not context:
+            self.last = (context, self.keys_and_values(context))
+        return self.last[1]
+
+
+def remember_contexts(module: nn.Module) -> None:
+    """Make the attentions inside ``module`` remember their last context's keys and values.
+
+    Results stay the same. The weights must not change afterwards.
+    """
+    for attention in module.modules():
+        if isinstance(attention, Attention):
+            attention.__class__ = ContextAttention
+            cast(ContextAttention, attention).last = None

@@ -12,7 +12,7 @@ import torch
 
 from shared.conditioning import Conditioning
 from shared.models import known_words, unknown_words
-from shared.packing import pack_convolutions
+from shared.packing import pack_convolutions, remember_contexts
 from shared.settings import SampleSettings
 from shared.text import TextEncoder
 
@@ -23,10 +23,11 @@ GPU_BATCH = 8  # samples computed at once on a GPU
 
 
 def for_sampling(module: Module) -> Module:
-    """The module with its convolutions' weights in the order that is quickest to compute with."""
+    """The module made quick to compute with, its weights not to be changed any more."""
     # Convolutions take tensors in this order as they are; others they re-arrange at each call.
     module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     pack_convolutions(module)  # on a CPU, the weights as well
+    remember_contexts(module)
     return module
 
 

@@ -27,6 +27,13 @@ from shared.layers import (
 from shared.unet_config import Level, UNetConfig, parse_config
 
 
+def copies(tensor: Tensor, batch: int) -> Tensor:
+    """(b ...) -> (batch ...): the whole again and again, or itself if it is as many."""
+    if len(tensor) == batch:
+        return tensor
+    return torch.cat([tensor] * (batch // len(tensor)))
+
+
 class DownBlock(nn.Module):
     """One level on the way down: residual blocks, perhaps with transformers, then half the size."""
 
@@ -47,9 +54,9 @@ class DownBlock(nn.Module):
         """x (b c h w) -> the output of every layer, for the skip connections."""
         outputs = []
         for i, resnet in enumerate(self.resnets):
-            x = resnet(x, temb)
+            x = resnet(x, copies(temb, len(x)))
             if self.attentions:
-                x = self.attentions[i](x, context, context_mask)
+                x = self.attentions[i](copies(x, len(context)), context, context_mask)
             outputs.append(x)
         for downsample in self.downsamplers:
             outputs.append(downsample(x))
@@ -101,7 +108,7 @@ class UpBlock(nn.Module):
     ) -> Tensor:
         """x (b c h w); takes one skip a layer off the end of ``skips``."""
         for i, resnet in enumerate(self.resnets):
-            x = resnet(torch.cat([x, skips.pop()], dim=1), temb)
+            x = resnet(torch.cat([x, copies(skips.pop(), len(x))], dim=1), temb)
             if self.attentions:
                 x = self.attentions[i](x, context, context_mask)
         for upsample in self.upsamplers:
@@ -115,7 +122,10 @@ class UNet(nn.Module):
 
     Attributes:
         config: the configuration as given to :meth:`from_config`, for saving.
+        takes_copies: it takes fewer x than contexts, see :meth:`forward`.
     """
+
+    takes_copies = True
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -164,7 +174,10 @@ class UNet(nn.Module):
         """Run the network, in the dtype of its weights.
 
         Args:
-            x: (b c h w) noisy latents, scaled by c_in.
+            x: (b c h w) noisy latents, scaled by c_in. Without ``vector`` and ``concat``, x and
+                c_noise may be fewer than the contexts, b of r * b: then each x is there r times,
+                all of them after each other, and what comes before the first attention, which
+                does not know the context, is computed once.
             c_noise: (b,) the network's time; it may be fractional.
             cond: ``context`` (b n d) is needed always; ``context_mask`` (b n) is True where a token
                 may be attended to; ``vector`` is needed if the config has a class embedding, (b d)
@@ -172,7 +185,7 @@ class UNet(nn.Module):
                 (b c h w) joins x on the channels.
 
         Returns:
-            (b out_channels h w) raw output, in the dtype of the weights.
+            (b out_channels h w) raw output, one for each context, in the dtype of the weights.
 
         Raises:
             ValueError: a condition is missing, of the wrong size, or not one that the model takes.
@@ -186,7 +199,8 @@ class UNet(nn.Module):
         skips = [x]
         for block in self.down_blocks:
             skips += block(skips[-1], temb, context, mask)
-        x = self.mid_block(skips[-1], temb, context, mask)
+        temb = copies(temb, len(context))
+        x = self.mid_block(copies(skips[-1], len(context)), temb, context, mask)
         for block in self.up_blocks:
             x = block(x, skips, temb, context, mask)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
@@ -234,7 +248,9 @@ class UNet(nn.Module):
         dim, context, mask = self.hyper.context_dim, cond.context, cond.context_mask
         if context is None:
             raise ValueError(f"this U-Net needs cond.context ({batch} n {dim})")
-        if context.ndim != 3 or (len(context), context.shape[2]) != (batch, dim):
+        alone = cond.vector is None and cond.concat is None
+        fits = context.ndim == 3 and (len(context) % batch == 0 if alone else len(context) == batch)
+        if not fits or context.shape[2] != dim:
             raise ValueError(f"cond.context must be ({batch} n {dim}), not ({_shape(context)})")
         if mask is not None and mask.shape != context.shape[:2]:
             raise ValueError(

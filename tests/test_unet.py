@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shared.conditioning import Conditioning
 from shared.errors import UserError
-from shared.packing import PackedConv2d, pack_convolutions
+from shared.packing import PackedConv2d, pack_convolutions, remember_contexts
 from shared.unet import UNet
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -195,6 +195,40 @@ def test_concat_joins_the_channels() -> None:
     whole = unet(x, c_noise, Conditioning(context=context))
     parts = unet(x[:, :4], c_noise, Conditioning(context=context, concat=x[:, 4:]))
     assert torch.equal(whole, parts)
+
+
+@pytest.mark.parametrize("name", ["three levels, attention in the middle", None])
+@torch.no_grad()
+def test_fewer_x_than_contexts_are_each_there_for_all(name) -> None:
+    config = BASE | (VARIANTS[name] if name else {})
+    unet = UNet.from_config(config).eval()
+    randomize(unet)
+    x, c_noise, context, _ = inputs(config)
+    contexts = torch.cat([context, context.flip(1), 2 * context])
+    cond = Conditioning(context=contexts)
+    whole = unet(torch.cat([x] * 3), torch.cat([c_noise] * 3), cond)
+    shared = unet(x, c_noise, cond)
+    assert shared.shape == whole.shape
+    assert (shared - whole).abs().max() <= 1e-5
+    with pytest.raises(ValueError, match=r"cond\.context must be"):
+        unet(x, c_noise, Conditioning(context=contexts[:3]))
+
+
+def test_attentions_that_remember_their_context_change_nothing() -> None:
+    unet = UNet.from_config(BASE).eval()
+    randomize(unet)
+    x, c_noise, context, _ = inputs(BASE)
+    conds = [Conditioning(context=context), Conditioning(context=context.flip(1).contiguous())]
+    runs = [conds[0], conds[0], conds[1], conds[0]]
+    with torch.no_grad():
+        expected = [unet(x, c_noise, cond) for cond in runs]
+        assert not torch.equal(expected[0], expected[2])
+        remember_contexts(unet)
+        for cond, plain in zip(runs, expected, strict=True):
+            assert torch.equal(unet(x, c_noise, cond), plain)
+    # where gradients are wanted the keys are part of the graph
+    unet(x, c_noise, conds[0]).sum().backward()
+    assert all(p.grad is not None for p in unet.parameters())
 
 
 def test_packed_convolutions_change_nothing() -> None:

@@ -55,12 +55,12 @@ def classifier_free(
     both = concatenate([uncond, cond])  # b of each -> 2b
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
-        denoised = denoiser(torch.cat([x, x]), torch.cat([sigma, sigma]), both)  # 2b c h w
+        denoised = denoiser(x, sigma, both, copies=2)  # 2b c h w
         without, with_cond = denoised.chunk(2)
         return torch.add(without, with_cond - without, alpha=scale)
 
     def guided_and_rescaled(x: Tensor, sigma: Tensor) -> Tensor:
-        output = denoiser.model_output(torch.cat([x, x]), torch.cat([sigma, sigma]), both)
+        output = denoiser.model_output(x, sigma, both, copies=2)
         without, with_cond = output.chunk(2)
         combined = torch.add(without, with_cond - without, alpha=scale)
         wanted, got = _std(with_cond), _std(combined)
@@ -106,7 +106,7 @@ def classifier_free_pp(
     both = concatenate([uncond, cond])
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
-        without, with_cond = denoiser(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
+        without, with_cond = denoiser(x, sigma, both, copies=2).chunk(2)
         share, _ = share_of(sigma)
         return torch.addcmul(without, with_cond - without, per_sample(scale / (1 - share)))
 
