@@ -23,8 +23,8 @@ from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
-from shared.generation import sample_latents
-from shared.guidance import classifier_free, plain
+from shared.generation import sample_latents, sampling_mode
+from shared.guidance import Guidance, classifier_free, compose, plain
 from shared.models import find_model
 from shared.naming import choose
 from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
@@ -115,6 +115,7 @@ class MusicPipeline:
         loudness: float = DEFAULT_LOUDNESS,
         controls: Controls | None = None,
         callback: Callback | None = None,
+        guidances: Sequence[Guidance] = (),
     ) -> list[Clip]:
         """Make ``count`` clips of each prompt, with the seeds seed, seed + 1, ...
 
@@ -134,6 +135,7 @@ class MusicPipeline:
             controls: what to follow moment by moment, instead of the tempo, key and chords that
                 prompt and options state; no shorter than the clip.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
+            guidances: more that steers, see :meth:`generate`.
 
         Returns:
             The clips; each is the one made alone with its prompt and seed.
@@ -156,7 +158,8 @@ class MusicPipeline:
             sample_rate=sample_rate,
             loudness=loudness,
         )
-        return list(self.generate(plan, callback, controls and [controls] * len(plan)))
+        told = controls and [controls] * len(plan)
+        return list(self.generate(plan, callback, told, guidances=guidances))
 
     def plan(
         self,
@@ -216,10 +219,15 @@ class MusicPipeline:
         plan: Sequence[MusicSettings],
         callback: Callback | None = None,
         controls: Sequence[Controls | None] | None = None,
+        *,
+        guidances: Sequence[Guidance] = (),
     ) -> Iterator[Clip]:
         """Make the clips of a plan, in its order.
 
         ``controls``, one for each clip, replace what prompt and options state; None does not.
+        ``guidances`` go around the denoiser that prompt and controls guide, the first innermost;
+        each may take gradients through it. They get the whole latents, of all windows, of a batch
+        (see :meth:`batches`).
         """
         told = list(controls or [None] * len(plan))
         if len(told) != len(plan):
@@ -232,7 +240,7 @@ class MusicPipeline:
                 )
         done = 0
         for batch in self.batches(plan):
-            yield from self._sample(batch, told[done : done + len(batch)], callback)
+            yield from self._sample(batch, told[done : done + len(batch)], callback, guidances)
             done += len(batch)
 
     def batches(self, plan: Sequence[MusicSettings]) -> Iterator[list[MusicSettings]]:
@@ -261,25 +269,26 @@ class MusicPipeline:
         samples = round(seconds * self.codec.front_end.sample_rate)
         return -(-samples // self.codec.samples_per_frame)
 
-    @torch.inference_mode()
     def _sample(
         self,
         batch: list[MusicSettings],
         controls: Sequence[Controls | None],
         callback: Callback | None,
+        guidances: Sequence[Guidance] = (),
     ) -> list[Clip]:
         common = batch[0]  # all but prompts and seeds
         frames = self.latent_frames(common.seconds)
-        latents = sample_latents(
-            self.denoise_fn(batch, frames, controls),
-            common,
-            self.noise_schedule,
-            [settings.seed for settings in batch],
-            self.latent_shape(frames),
-            self.device,
-            callback=callback,
-        )
-        return [self._clip(settings, latents[i : i + 1]) for i, settings in enumerate(batch)]
+        with sampling_mode(guidances):
+            latents = sample_latents(
+                compose(self.denoise_fn(batch, frames, controls), *guidances),
+                common,
+                self.noise_schedule,
+                [settings.seed for settings in batch],
+                self.latent_shape(frames),
+                self.device,
+                callback=callback,
+            )
+            return [self._clip(settings, latents[i : i + 1]) for i, settings in enumerate(batch)]
 
     def denoise_fn(
         self,

@@ -17,8 +17,8 @@ from shared.checkpoints import load_denoiser, load_vae, model_hash, read_config
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
-from shared.generation import sample_latents
-from shared.guidance import classifier_free, plain
+from shared.generation import sample_latents, sampling_mode
+from shared.guidance import Guidance, classifier_free, compose, plain
 from shared.models import find_model
 from shared.naming import choose
 from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
@@ -99,6 +99,7 @@ class ImagePipeline:
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
         callback: Callback | None = None,
+        guidances: Sequence[Guidance] = (),
     ) -> list[Image.Image]:
         """Make ``count`` pictures of each prompt, with the seeds seed, seed + 1, ...
 
@@ -111,6 +112,7 @@ class ImagePipeline:
             schedule: a name in :data:`shared.schedules.SCHEDULES`: the spacing of noise levels.
             size: width and height in pixels; None for the size the model was trained at.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
+            guidances: more that steers, see :meth:`generate`.
 
         Returns:
             The pictures; each is the one made alone with its prompt and seed.
@@ -129,7 +131,7 @@ class ImagePipeline:
             schedule=schedule,
             size=size,
         )
-        return list(self.generate(plan, callback))
+        return list(self.generate(plan, callback, guidances=guidances))
 
     def plan(
         self,
@@ -177,11 +179,19 @@ class ImagePipeline:
         return plan
 
     def generate(
-        self, plan: Sequence[Settings], callback: Callback | None = None
+        self,
+        plan: Sequence[Settings],
+        callback: Callback | None = None,
+        *,
+        guidances: Sequence[Guidance] = (),
     ) -> Iterator[Image.Image]:
-        """Make the pictures of a plan, in its order."""
+        """Make the pictures of a plan, in its order.
+
+        ``guidances`` go around the denoiser that the prompt guides, the first innermost; each may
+        take gradients through it. They get the latents of a whole batch (see :meth:`batches`).
+        """
         for batch in self.batches(plan):
-            yield from self._sample(batch, callback)
+            yield from self._sample(batch, callback, guidances)
 
     def batches(self, plan: Sequence[Settings]) -> Iterator[list[Settings]]:
         """What is computed at once; on a CPU each picture alone."""
@@ -209,19 +219,24 @@ class ImagePipeline:
         width, height = size
         return self.codec.channels, height // self.codec.factor, width // self.codec.factor
 
-    @torch.inference_mode()
-    def _sample(self, batch: list[Settings], callback: Callback | None) -> list[Image.Image]:
+    def _sample(
+        self,
+        batch: list[Settings],
+        callback: Callback | None,
+        guidances: Sequence[Guidance] = (),
+    ) -> list[Image.Image]:
         common = batch[0]  # all but prompts and seeds
-        latents = sample_latents(
-            self.denoise_fn(batch),
-            common,
-            self.noise_schedule,
-            [settings.seed for settings in batch],
-            self.latent_shape(common.size),
-            self.device,
-            callback=callback,
-        )
-        return self.decode(latents)
+        with sampling_mode(guidances):
+            latents = sample_latents(
+                compose(self.denoise_fn(batch), *guidances),
+                common,
+                self.noise_schedule,
+                [settings.seed for settings in batch],
+                self.latent_shape(common.size),
+                self.device,
+                callback=callback,
+            )
+            return self.decode(latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> list[Image.Image]:

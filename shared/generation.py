@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from shared.denoiser import DenoiseFn
 from shared.errors import UserError
+from shared.guidance import Guidance
 from shared.noise import NoiseFn, NoiseStream, seeded_noise
 from shared.samplers import SAMPLERS, Callback
 from shared.schedules import NoiseSchedule, make_sigmas
@@ -39,6 +41,14 @@ class Start:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise UserError(f"strength must be from 0 to 1, not {self.strength:g}")
+
+
+def sampling_mode(guidances: Sequence[Guidance]) -> AbstractContextManager[None]:
+    """No gradients are recorded in this block but those that guidances take themselves.
+
+    What is made in ``torch.inference_mode``, which is quicker, can never be differentiated through.
+    """
+    return torch.no_grad() if guidances else torch.inference_mode()
 
 
 def sample_latents(

@@ -28,7 +28,7 @@ def for_sampling(module: Module) -> Module:
     module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     pack_convolutions(module)  # on a CPU, the weights as well
     remember_contexts(module)
-    return module
+    return module.requires_grad_(False)  # guidance wants gradients through it, not to its weights
 
 
 def batches(plan: Sequence[Settings], device: torch.device) -> Iterator[list[Settings]]:
