@@ -3,7 +3,7 @@
 A record is the JSON text that tells what made the file, kept inside it under the key "duotone"; a
 comment beside it says the same for people and other programs. FLAC and Ogg Vorbis hold both as
 Vorbis comments, MP3 and WAV as ID3 frames (TXXX and COMM); WAV has the comment a second time where
-most programs look for it, in LIST/INFO.
+most programs look for it, in LIST/INFO. A loop is told as well, see `audiodiff.loop_points`.
 """
 
 import io
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from audiodiff.loop_points import LoopPoints, from_tags, read_chunks, to_tags, with_chunks
 from shared.errors import UserError
 from shared.files import whole_file
 from shared.naming import choose
@@ -28,6 +29,21 @@ LONGEST = 1_000_000  # samples a second that a file may claim
 
 
 @dataclass(frozen=True)
+class Tags:
+    """What a file tells beside its samples; empty texts are not written.
+
+    Attributes:
+        record: JSON that tells what made it.
+        comment: the same for people.
+        loop: where it repeats; None if it does not.
+    """
+
+    record: str = ""
+    comment: str = ""
+    loop: LoopPoints | None = None
+
+
+@dataclass(frozen=True)
 class Format:
     """A file format that can be written.
 
@@ -35,29 +51,33 @@ class Format:
         container: libsndfile's name of it.
         encoding: libsndfile's name of how it holds samples.
         bits: of each sample, or None if the format is lossy.
-        tag: writes a record and a comment into a whole file, in place.
+        tag: writes tags into a whole file, in place.
     """
 
     container: str
     encoding: str
     bits: int | None
-    tag: Callable[[io.BytesIO, str, str], None]
+    tag: Callable[[io.BytesIO, Tags], None]
 
 
-def _tag_vorbis_comments(file: io.BytesIO, record: str, comment: str) -> None:
+def _tag_vorbis_comments(file: io.BytesIO, tags: Tags) -> None:
     tagged = _open_tags(file)
     assert tagged is not None
     if tagged.tags is None:
         tagged.add_tags()
-    tagged[RECORD], tagged[COMMENT] = record, comment
+    for name, text in ((RECORD, tags.record), (COMMENT, tags.comment)):
+        if text:
+            tagged[name] = text
+    if tags.loop is not None:
+        tagged.update(to_tags(tags.loop))
     file.seek(0)
     tagged.save(file)
 
 
-def _tag_ogg(file: io.BytesIO, record: str, comment: str) -> None:
+def _tag_ogg(file: io.BytesIO, tags: Tags) -> None:
     from mutagen.ogg import OggPage
 
-    _tag_vorbis_comments(file, record, comment)
+    _tag_vorbis_comments(file, tags)
     # libsndfile numbers the stream at random; equal clips are to be equal bytes.
     file.seek(0)
     pages = []
@@ -70,9 +90,10 @@ def _tag_ogg(file: io.BytesIO, record: str, comment: str) -> None:
     file.truncate()
 
 
-def _tag_id3(file: io.BytesIO, record: str, comment: str) -> None:
+def _tag_id3(file: io.BytesIO, tags: Tags) -> None:
     from mutagen.id3 import (  # pyright: ignore[reportPrivateImportUsage]
         COMM,
+        TBPM,
         TXXX,
         Encoding,  # pyright: ignore[reportPrivateImportUsage]
     )
@@ -81,15 +102,30 @@ def _tag_id3(file: io.BytesIO, record: str, comment: str) -> None:
     assert tagged is not None
     if tagged.tags is None:
         tagged.add_tags()
-    tags: Any = tagged.tags  # ID3, in files of these two formats
-    tags.add(TXXX(encoding=Encoding.UTF8, desc=RECORD, text=[record]))
-    tags.add(COMM(encoding=Encoding.UTF8, lang="eng", desc="", text=[comment]))
+    id3: Any = tagged.tags  # in files of these two formats
+    if tags.record:
+        id3.add(TXXX(encoding=Encoding.UTF8, desc=RECORD, text=[tags.record]))
+    if tags.comment:
+        id3.add(COMM(encoding=Encoding.UTF8, lang="eng", desc="", text=[tags.comment]))
+    for name, text in ({} if tags.loop is None else to_tags(tags.loop)).items():
+        if name == "BPM":  # ID3's own frame for it holds whole numbers only
+            id3.add(TBPM(encoding=Encoding.UTF8, text=[str(round(float(text)))]))
+        id3.add(TXXX(encoding=Encoding.UTF8, desc=name, text=[text]))
     file.seek(0)
     tagged.save(file)
 
 
+def _tag_wav(file: io.BytesIO, tags: Tags) -> None:
+    _tag_id3(file, Tags(tags.record, tags.comment))
+    if tags.loop is not None:
+        (rate,) = struct.unpack_from("<I", file.getvalue(), 24)
+        whole = with_chunks(file.getvalue(), tags.loop, rate)
+        file.seek(0)
+        file.write(whole)
+
+
 FORMATS: dict[str, Format] = {
-    ".wav": Format("WAV", "PCM_16", 16, _tag_id3),  # 16 bits: what every program opens
+    ".wav": Format("WAV", "PCM_16", 16, _tag_wav),  # 16 bits: what every program opens
     ".flac": Format("FLAC", "PCM_16", 16, _tag_vorbis_comments),
     ".mp3": Format("MP3", "MPEG_LAYER_III", None, _tag_id3),
     ".ogg": Format("OGG", "VORBIS", None, _tag_ogg),
@@ -105,8 +141,7 @@ def write_audio(
     path: Path,
     samples: np.ndarray,
     sample_rate: int,
-    record_json: str = "",
-    parameters: str = "",
+    tags: Tags | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write ``samples`` to ``path``, whole or not at all, in the format of its suffix.
@@ -119,8 +154,7 @@ def write_audio(
         path: ends in one of `FORMATS`.
         samples: (c s), within [-1, 1].
         sample_rate: Hz.
-        record_json: what made the clip; nothing is written if empty, nor the next.
-        parameters: the same for people.
+        tags: what made the clip, and where it repeats.
         overwrite: replace a file of that name.
 
     Raises:
@@ -138,17 +172,17 @@ def write_audio(
         with soundfile.SoundFile(
             content, "w", sample_rate, len(samples), kind.encoding, format=kind.container
         ) as file:
-            if kind.container == "WAV" and parameters:
-                file.comment = parameters
+            if kind.container == "WAV" and tags is not None and tags.comment:
+                file.comment = tags.comment
             file.write(data.T)
     except soundfile.LibsndfileError as error:
         raise UserError(
             f"cannot write {path.suffix} with {len(samples)} channels at {sample_rate} Hz: "
             f"{error.error_string.strip()}"
         ) from None
-    if record_json:
+    if tags is not None:
         content.seek(0)
-        kind.tag(content, record_json, parameters)
+        kind.tag(content, tags)
     with whole_file(path, overwrite) as target:
         target.write(content.getbuffer())
 
@@ -258,6 +292,20 @@ def read_parameters(path: Path) -> str | None:
         UserError: no such file, or no audio file.
     """
     return _read_tag(path, COMMENT, "COMM")
+
+
+def read_loop(path: Path) -> LoopPoints | None:
+    """Where the audio file at ``path`` repeats, by whatever program; None if it does not say.
+
+    Raises:
+        UserError: no such file, or no audio file.
+    """
+    with _open(path) as file:
+        if file.read(4) == b"RIFF":
+            return read_chunks(b"RIFF" + file.read())
+    names = ("LOOPSTART", "LOOPLENGTH", "BPM")
+    found = {name: _read_tag(path, name, f"TXXX:{name}") for name in names}
+    return from_tags({name: text for name, text in found.items() if text is not None})
 
 
 def _read_tag(path: Path, vorbis_key: str, id3_key: str) -> str | None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from audiodiff.audio_file import FORMATS, read_parameters, read_record, write_audio
+from audiodiff.audio_file import FORMATS, Tags, read_parameters, read_record, write_audio
+from audiodiff.loop_points import LoopPoints, loop_points
 from audiodiff.settings import MusicSettings
+from audiodiff.wishes import wishes_of
 from shared import provenance
 from shared.errors import UserError
 from shared.naming import choose
@@ -41,10 +43,17 @@ class Clip:
             Path(path),
             self.samples,
             self.sample_rate,
-            provenance.to_json(self.settings),
-            self.settings.parameters(),
+            Tags(provenance.to_json(self.settings), self.settings.parameters(), self._loop()),
             overwrite,
         )
+
+    def _loop(self) -> LoopPoints | None:
+        bars = self.settings.loop
+        if bars is None:
+            return None
+        wishes = wishes_of(self.settings)
+        assert wishes.tempo is not None  # loops have one
+        return loop_points(self.samples.shape[1], bars, wishes.meter, wishes.tempo, wishes.key)
 
 
 def read_settings(path: Path) -> MusicSettings:

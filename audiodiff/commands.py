@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -32,9 +33,11 @@ from shared.console import (
 @click.option(
     "-o", "--output", type=FILE, help="A .wav, .flac, .mp3 or .ogg file, or an existing folder."
 )
-@click.option("--seconds", default=6.0, show_default=True, help="Length, 0.5 to 600.")
+@click.option("--seconds", type=float, help="Length, 0.5 to 600.  [default: 6]")
 @click.option("--bpm", type=float, help="Beats a minute, whatever the prompt says.")
 @click.option("--key", help="Such as 'A minor', whatever the prompt says.")
+@click.option("--meter", type=int, help="Beats a bar, whatever the prompt says.")
+@click.option("--loop", type=int, metavar="BARS", help="A loop of so many bars, without a seam.")
 @count_and_seed_options("Clips", "clip")
 @all_of(sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, negative_option)
 @click.option("--sample-rate", type=int, help="In Hz; by default the model's own.")
@@ -43,9 +46,11 @@ from shared.console import (
 def music(
     prompt: str,
     output: Path | None,
-    seconds: float,
+    seconds: float | None,
     bpm: float | None,
     key: str | None,
+    meter: int | None,
+    loop: int | None,
     count: int,
     seed: int | None,
     steps: int,
@@ -65,15 +70,23 @@ def music(
     import secrets
 
     from audiodiff.audio_file import FORMATS
-    from audiodiff.settings import check_output, check_seconds, check_wishes
+    from audiodiff.settings import DEFAULT_SECONDS, check_output, check_seconds, check_wishes
+    from audiodiff.wishes import loop_seconds
+    from shared.errors import UserError
     from shared.files import output_paths, slug
     from shared.models import find_model
     from shared.settings import check_count
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
-    check_seconds(seconds)
-    check_wishes(bpm, key)
+    check_wishes(bpm, key, meter, loop)
+    if loop is None:
+        length = DEFAULT_SECONDS if seconds is None else seconds
+    elif seconds is None:
+        length = loop_seconds(prompt, bpm, meter, loop)
+    else:
+        raise UserError("--loop says the length in bars; --seconds cannot be given with it")
+    check_seconds(length)
     find_model(model, "music")
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i) for i in range(count)]
@@ -90,9 +103,11 @@ def music(
     pipeline = MusicPipeline.load(model, device, dtype)
     plan = pipeline.plan(
         prompt,
-        seconds=seconds,
+        seconds=length,
         bpm=bpm,
         key=key,
+        meter=meter,
+        loop=loop,
         negative_prompt=negative_prompt,
         count=count,
         seed=first,
@@ -103,7 +118,9 @@ def music(
         sample_rate=sample_rate,
         loudness=loudness,
     )
-    for remark in pipeline.remarks(prompt, bpm, key) + pipeline.remarks(negative_prompt):
+    for remark in pipeline.remarks(prompt, bpm, key, meter, loop) + pipeline.remarks(
+        negative_prompt
+    ):
         say(f"Note: {remark}")
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
         clips = pipeline.generate(plan, callback=lambda *_: advance(bar))
@@ -120,14 +137,14 @@ def info(file: Path, as_json: bool, plot: Path | None, overwrite: bool) -> None:
         UserError: it is no audio file, or the plot cannot be written.
     """
     from audiodiff.analysis import analyse
-    from audiodiff.audio_file import read_audio
+    from audiodiff.audio_file import read_audio, read_loop
     from audiodiff.clip import what_made
     from shared.files import output_paths
 
     samples, sample_rate = read_audio(file)
     if plot is not None:
         (plot,) = output_paths(plot, [file.stem], [""], [".png"], overwrite)
-    record = what_made(file)
+    record, loop = what_made(file), read_loop(file)
     analysis = analyse(samples, sample_rate)
     if plot is not None:
         from audiodiff.plot import save_spectrogram
@@ -135,10 +152,12 @@ def info(file: Path, as_json: bool, plot: Path | None, overwrite: bool) -> None:
         save_spectrogram(samples, sample_rate, plot, overwrite)
         say(f"Spectrogram: {plot}")
     if as_json:
-        click.echo(json.dumps(record | {"analysis": analysis.record()}))
+        points = {} if loop is None else {"loop_points": asdict(loop)}
+        click.echo(json.dumps(record | points | {"analysis": analysis.record()}))
     else:
+        points = {} if loop is None else {f"file's {k}": v for k, v in loop.lines().items()}
         # Apart from the record, whose names (seconds, key, ...) say what was asked for.
-        show(record | {f"heard {name}": value for name, value in analysis.lines().items()})
+        show(record | points | {f"heard {name}": value for name, value in analysis.lines().items()})
 
 
 def replay(
@@ -175,6 +194,8 @@ def replay(
         seconds=recorded.seconds,
         bpm=recorded.bpm,
         key=recorded.key,
+        meter=recorded.meter,
+        loop=recorded.loop,
         negative_prompt=recorded.negative_prompt,
         seed=recorded.seed,
         steps=recorded.steps,

@@ -6,18 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from audiodiff import long_clips
-from audiodiff.audio_file import resample
 from audiodiff.clip import Clip
 from audiodiff.codec import MusicCodec
 from audiodiff.controls import CHANNELS, Controls, check_controls, to_tensor
-from audiodiff.loudness import normalize
-from audiodiff.settings import DEFAULT_GUIDANCE_SCALE, DEFAULT_LOUDNESS, MusicSettings
-from audiodiff.wishes import controls_of, read_wishes
+from audiodiff.finish import finish
+from audiodiff.loops import circle, decode_circle, stated_controls
+from audiodiff.settings import (
+    DEFAULT_GUIDANCE_SCALE,
+    DEFAULT_LOUDNESS,
+    MusicSettings,
+    check_wishes,
+)
+from audiodiff.wishes import loop_seconds, read_wishes, wishes_of
 from shared.checkpoints import load_denoiser, model_hash, read_config
 from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
@@ -33,12 +37,11 @@ from shared.samplers import SAMPLERS, Callback
 from shared.schedules import NoiseSchedule, make_sigmas
 from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, check_count, valid_unicode
 from shared.text import TextEncoder
-from shared.windows import windowed
+from shared.windows import circular, windowed
 
 SHORTEST = 16  # latent frames that are sampled at least; a shorter clip is their beginning
 OVERLAP = 24  # latent frames that neighbouring windows of a long clip share, at least
 WINDOWS_AT_ONCE = 4  # computed in one call of the network
-EDGE_SECONDS = 0.005  # of fading in and out, so that a clip cut out of music does not click
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class MusicPipeline:
         seconds: float = 6.0,
         bpm: float | None = None,
         key: str | None = None,
+        meter: int | None = None,
+        loop: int | None = None,
         negative_prompt: str = "",
         count: int = 1,
         seed: int = 0,
@@ -125,6 +130,8 @@ class MusicPipeline:
                 overlapping windows that are denoised together.
             bpm: beats a minute; the first beat is the first sample. None leaves it to the prompt.
             key: such as "A minor"; None leaves it to the prompt.
+            meter: beats a bar; None leaves it to the prompt.
+            loop: bars of a clip whose end goes on at its beginning; its length follows from them.
             negative_prompt: what to move away from.
             steps: of the sampler, 1 to 10000.
             guidance_scale: how strongly the prompt is followed; 1 is off.
@@ -148,6 +155,8 @@ class MusicPipeline:
             seconds=seconds,
             bpm=bpm,
             key=key,
+            meter=meter,
+            loop=loop,
             negative_prompt=negative_prompt,
             count=count,
             seed=seed,
@@ -168,6 +177,8 @@ class MusicPipeline:
         seconds: float = 6.0,
         bpm: float | None = None,
         key: str | None = None,
+        meter: int | None = None,
+        loop: int | None = None,
         negative_prompt: str = "",
         count: int = 1,
         seed: int = 0,
@@ -185,6 +196,7 @@ class MusicPipeline:
         """
         check_count(count)
         prompts = [prompt] if isinstance(prompt, str) else prompt
+        check_wishes(bpm, key, meter, loop)
         own_rate = self.codec.front_end.sample_rate
         plan = [
             MusicSettings(
@@ -195,9 +207,11 @@ class MusicPipeline:
                 guidance_scale=float(guidance_scale),
                 sampler=sampler,
                 schedule=schedule,
-                seconds=float(seconds),
+                seconds=float(seconds if loop is None else loop_seconds(text, bpm, meter, loop)),
                 bpm=None if bpm is None else float(bpm),
                 key=key,
+                meter=meter,
+                loop=loop,
                 sample_rate=own_rate if sample_rate is None else sample_rate,
                 loudness=float(loudness),
                 model=self.name,
@@ -247,14 +261,21 @@ class MusicPipeline:
         """What is computed at once; on a CPU each clip alone."""
         return batches(plan, self.device)
 
-    def remarks(self, prompt: str, bpm: float | None = None, key: str | None = None) -> list[str]:
+    def remarks(
+        self,
+        prompt: str,
+        bpm: float | None = None,
+        key: str | None = None,
+        meter: int | None = None,
+        loop: int | None = None,
+    ) -> list[str]:
         """What to tell a user about a prompt, a line each.
 
         Words never seen, an end cut off, and where the options do not say what the prompt says.
         """
         if not prompt.strip():
             return []
-        wishes = read_wishes(prompt, bpm, key)
+        wishes = read_wishes(prompt, bpm, key, meter, loop)
         about = prompt_remarks(self.name, self.folder, self.text_encoder, wishes.text)
         return [*wishes.notes, *about]
 
@@ -278,6 +299,8 @@ class MusicPipeline:
     ) -> list[Clip]:
         common = batch[0]  # all but prompts and seeds
         frames = self.latent_frames(common.seconds)
+        if common.loop is not None:
+            frames = circle(common.seconds, self.codec).frames
         with sampling_mode(guidances):
             latents = sample_latents(
                 compose(self.denoise_fn(batch, frames, controls), *guidances),
@@ -304,18 +327,18 @@ class MusicPipeline:
         Args:
             controls: one for each, in place of what its prompt and options state; None is that.
         """
-        wishes = [read_wishes(one.prompt, one.bpm, one.key) for one in batch]
+        wishes = [wishes_of(one) for one in batch]
         given = controls or [None] * len(batch)
         told = [
-            to_tensor(own or controls_of(wish, frames), self.codec.rows)[..., :frames]
-            for own, wish in zip(given, wishes, strict=True)
+            to_tensor(own or stated_controls(wish, one.loop, frames), self.codec.rows)[..., :frames]
+            for own, wish, one in zip(given, wishes, batch, strict=True)
         ]
         # Frames sampled beyond the end of given controls are unknown: all zero.
         told = [F.pad(channels, (0, frames - channels.shape[-1])) for channels in told]
         concat = torch.stack(told).to(self.device)  # (b channels rows frames)
         cond = self._encode([wish.text for wish in wishes], concat)
         uncond = self._encode([settings.negative_prompt for settings in batch], concat)
-        return self._guided(cond, uncond, batch[0].guidance_scale)
+        return self._guided(cond, uncond, batch[0])
 
     def latent_shape(self, frames: int) -> tuple[int, int, int]:
         """z rows t of ``frames`` latent frames."""
@@ -324,11 +347,15 @@ class MusicPipeline:
     def _encode(self, prompts: list[str], concat: torch.Tensor) -> Conditioning:
         return replace(encode_prompts(self.text_encoder, prompts), concat=concat)
 
-    def _guided(self, cond: Conditioning, uncond: Conditioning, scale: float) -> DenoiseFn:
+    def _guided(
+        self, cond: Conditioning, uncond: Conditioning, settings: MusicSettings
+    ) -> DenoiseFn:
         """Guided by the prompt; controls are the same with and without it."""
         assert cond.concat is not None
+        scale = settings.guidance_scale
         frames = cond.concat.shape[-1]
-        window = frames if frames <= long_clips.in_one_piece(self.window) else self.window
+        in_one = settings.loop is None and frames <= long_clips.in_one_piece(self.window)
+        window = frames if in_one else self.window
 
         def denoise_windows(starts: Sequence[int]) -> DenoiseFn:
             here = _windows_of(cond, starts, window)
@@ -337,12 +364,16 @@ class MusicPipeline:
             return classifier_free(self.denoiser, here, _windows_of(uncond, starts, window), scale)
 
         overlap = min(OVERLAP, window // 2)
-        return windowed(denoise_windows, frames, window, overlap, at_once=WINDOWS_AT_ONCE)
+        join = windowed if settings.loop is None else circular
+        return join(denoise_windows, frames, window, overlap, at_once=WINDOWS_AT_ONCE)
 
     def _clip(self, settings: MusicSettings, latents: torch.Tensor) -> Clip:
         """One clip of its latents (1 z rows t)."""
-        needed = max(self._needed_frames(settings.seconds), SHORTEST)
-        made = long_clips.decode(self.codec, latents[..., :needed])
+        if settings.loop is not None:
+            made = decode_circle(self.codec, latents, circle(settings.seconds, self.codec).samples)
+        else:
+            needed = max(self._needed_frames(settings.seconds), SHORTEST)
+            made = long_clips.decode(self.codec, latents[..., :needed])
         if not made.isfinite().all():
             raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
         samples = made[0].float().cpu().numpy()  # (2 s)
@@ -350,22 +381,11 @@ class MusicPipeline:
         return Clip(samples, settings.sample_rate, settings)
 
 
-def finish(samples: np.ndarray, sample_rate: int, settings: MusicSettings) -> np.ndarray:
-    """Decoded samples (2, s) as the settings want them: rate, length to the sample, loudness."""
-    if settings.sample_rate != sample_rate:
-        samples = resample(samples, sample_rate, settings.sample_rate)
-    samples = samples[:, : round(settings.seconds * settings.sample_rate)].copy()
-    edge = round(EDGE_SECONDS * settings.sample_rate)
-    ramp = np.sin(np.linspace(0, np.pi / 2, edge, dtype=np.float32)) ** 2
-    samples[:, :edge] *= ramp
-    samples[:, -edge:] *= ramp[::-1]
-    return normalize(samples, settings.sample_rate, settings.loudness).astype(np.float32)
-
-
 def _windows_of(cond: Conditioning, starts: Sequence[int], window: int) -> Conditioning:
     """The conditioning (b ...) of windows in time, stacked window by window: (n * b ...)."""
     assert cond.concat is not None
-    parts = (cond.concat[..., start : start + window] for start in starts)
+    around = torch.arange(window, device=cond.concat.device)  # a loop's reach over its end
+    parts = (cond.concat[..., (s + around) % cond.concat.shape[-1]] for s in starts)
     return concatenate([replace(cond, concat=part) for part in parts])
 
 

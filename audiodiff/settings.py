@@ -11,9 +11,12 @@ from shared.settings import SampleSettings
 
 DEFAULT_GUIDANCE_SCALE = 3.0
 DEFAULT_LOUDNESS = -16.0
+DEFAULT_SECONDS = 6.0
 SECONDS = (0.5, 600.0)
 BPM = (30.0, 300.0)
 SAMPLE_RATES = (8_000, 192_000)
+METERS = (2, 12)  # beats a bar
+BARS = (1, 256)  # of a loop
 LOUDNESS = (-60.0, -6.0)  # LUFS; louder music is not, with its peaks below full scale
 
 
@@ -27,6 +30,9 @@ class MusicSettings(SampleSettings):
         key: such as "A minor", likewise.
         sample_rate: of the clip in Hz.
         loudness: of the clip in LUFS.
+        meter: beats a bar, whatever the prompt says; None leaves it to the prompt.
+        loop: bars of a clip whose end goes on at its beginning; None for one that ends. Its
+            ``seconds`` are those bars at the tempo that bpm or prompt state.
 
     Raises:
         UserError: a number that cannot be, or a key that is none.
@@ -37,16 +43,19 @@ class MusicSettings(SampleSettings):
     key: str | None
     sample_rate: int
     loudness: float
+    meter: int | None = None
+    loop: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_seconds(self.seconds)
-        check_wishes(self.bpm, self.key)
+        check_wishes(self.bpm, self.key, self.meter, self.loop)
         check_output(self.sample_rate, self.loudness)
 
     def measures(self) -> Mapping[str, object]:
         """Length, tempo, key, rate and loudness, as far as they are set."""
-        values = {"Seconds": self.seconds, "BPM": self.bpm, "Key": self.key}
+        values: dict[str, object] = {"Seconds": self.seconds, "BPM": self.bpm, "Key": self.key}
+        values |= {"Meter": self.meter, "Loop": self.loop and f"{self.loop} bars"}
         stated = {name: value for name, value in values.items() if value is not None}
         return stated | {"Sample rate": self.sample_rate, "Loudness": f"{self.loudness:g} LUFS"}
 
@@ -56,12 +65,18 @@ def check_seconds(seconds: float) -> None:
     _within("seconds", seconds, SECONDS)
 
 
-def check_wishes(bpm: float | None, key: str | None) -> None:
-    """Raise UserError unless there are such a tempo and such a key; None is no wish."""
+def check_wishes(
+    bpm: float | None, key: str | None, meter: int | None = None, loop: int | None = None
+) -> None:
+    """Raise UserError unless there are such a tempo, key, meter and loop; None is no wish."""
     if bpm is not None:
         _within("bpm", bpm, BPM)
     if key is not None:
         parse_key(key)
+    if meter is not None:
+        _within("meter", meter, METERS)
+    if loop is not None:
+        _within("the bars of a loop", loop, BARS)
 
 
 def check_output(sample_rate: int, loudness: float) -> None:

@@ -15,6 +15,7 @@ from audiodiff.theory import Chord, Key, parse_key
 
 if TYPE_CHECKING:
     from audiodiff.controls import Controls
+    from audiodiff.settings import MusicSettings
 
 UNSTATED_TEMPO = 100.0  # beats a minute, of chords that come without a tempo
 _THREE = re.compile(r"\b(?:waltz(?:es)?|3/4|three[- ]four)\b", re.IGNORECASE)
@@ -41,8 +42,16 @@ class Wishes:
     notes: tuple[str, ...]
 
 
-def read_wishes(prompt: str, bpm: float | None = None, key: str | None = None) -> Wishes:
-    """What ``prompt`` states, and the options ``bpm`` and ``key``, which win.
+def read_wishes(
+    prompt: str,
+    bpm: float | None = None,
+    key: str | None = None,
+    meter: int | None = None,
+    loop: int | None = None,
+) -> Wishes:
+    """What ``prompt`` states, and the options ``bpm``, ``key`` and ``meter``, which win.
+
+    A ``loop`` of so many bars needs a tempo, as chords do.
 
     Raises:
         UserError: ``key`` is none.
@@ -60,21 +69,39 @@ def read_wishes(prompt: str, bpm: float | None = None, key: str | None = None) -
             notes.append(f"the prompt says {stated.tempo:g} bpm; {bpm:g} is taken, as told")
         tempo = bpm
         said.append(f"{round(bpm)} bpm")
-    if chords and tempo is None:
+    if (chords or loop) and tempo is None:
         tempo = UNSTATED_TEMPO
-        notes.append(f"the chords need a tempo and none is stated; {tempo:g} bpm is taken")
-    meter = 3 if _THREE.search(prompt) else 4
+        who = "the loop needs" if loop else "the chords need"
+        notes.append(f"{who} a tempo and none is stated; {tempo:g} bpm is taken")
+    if meter is None:
+        meter = 3 if _THREE.search(prompt) else 4
     # As captions list what they know.
     return Wishes(", ".join(said), tempo, tonality, tuple(chords), meter, tuple(notes))
 
 
-def controls_of(wishes: Wishes, frames: int) -> Controls:
-    """The wishes as control channels for a clip of ``frames`` latent frames; beats begin at 0."""
+def wishes_of(settings: MusicSettings) -> Wishes:
+    """What the settings of a clip ask for."""
+    return read_wishes(settings.prompt, settings.bpm, settings.key, settings.meter, settings.loop)
+
+
+def loop_seconds(prompt: str, bpm: float | None, meter: int | None, bars: int) -> float:
+    """The length of a loop of ``bars`` bars of what ``prompt`` and options state."""
+    wishes = read_wishes(prompt, bpm, meter=meter, loop=bars)
+    assert wishes.tempo is not None  # loops have one
+    return bars * wishes.meter * 60 / wishes.tempo
+
+
+def controls_of(wishes: Wishes, frames: int, bpm: float | None = None) -> Controls:
+    """The wishes as control channels for a clip of ``frames`` latent frames; beats begin at 0.
+
+    ``bpm`` takes the place of the wished tempo where that is known only nearly.
+    """
     from audiodiff.controls import unknown
 
     controls = unknown(frames)
-    if wishes.tempo is not None:
-        controls = controls.with_tempo(wishes.tempo, wishes.meter)
+    tempo = wishes.tempo if bpm is None else bpm
+    if tempo is not None:
+        controls = controls.with_tempo(tempo, wishes.meter)
         if wishes.chords:
-            controls = controls.with_chords(wishes.chords, wishes.tempo, wishes.meter)
+            controls = controls.with_chords(wishes.chords, tempo, wishes.meter)
     return controls if wishes.key is None else controls.with_key(wishes.key)

@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
 from shared.errors import UserError
@@ -40,6 +40,8 @@ def to_json(settings: Any) -> str:
 def from_json(text: str, kind: type[Settings]) -> Settings:
     """Read a record back into the dataclass ``kind``; keys it does not know are left out.
 
+    Fields that have a default may be missing: records of earlier versions lack them.
+
     Raises:
         UserError: not JSON, a field missing or of the wrong type, or a value ``kind`` refuses.
     """
@@ -50,10 +52,15 @@ def from_json(text: str, kind: type[Settings]) -> Settings:
     if not isinstance(record, dict):
         raise UserError("the record is not a JSON object")
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    missing = [name for name in names if name not in record]
+    known = fields(kind)  # type: ignore[arg-type]
+    missing = [
+        field.name
+        for field in known
+        if field.name not in record and field.default is field.default_factory is MISSING
+    ]
     if missing:
         raise UserError(f"the record lacks {', '.join(missing)}")
+    names = [field.name for field in known if field.name in record]
     return kind(**{name: _typed(name, record[name], hints[name]) for name in names})
 
 

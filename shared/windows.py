@@ -7,6 +7,7 @@ the closest single answer to all windows (Eq. 5). The result is one more ``Denoi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -96,3 +97,74 @@ def windowed(
         return denoised
 
     return denoise
+
+
+def circular_starts(length: int, window: int, overlap: int, turn: float = 0.0) -> list[int]:
+    """Where the fewest windows start that cover a circle of ``length``; see :func:`circular`.
+
+    Evenly spaced up to rounding, each in 0 .. length - 1.
+
+    Args:
+        turn: how far the windows are turned on, as a share of their spacing.
+
+    Raises:
+        ValueError: no window can have that overlap.
+    """
+    if not 0 <= overlap < window or length < 1:
+        raise ValueError(f"windows of {window} cannot overlap by {overlap} over a length {length}")
+    count = -(-length // (window - overlap))
+    offset = int(turn * length / count)
+    return [(offset + i * length // count) % length for i in range(count)]
+
+
+def circular(
+    denoise_windows: WindowsFn,
+    length: int,
+    window: int,
+    overlap: int,
+    *,
+    axis: int = -1,
+    at_once: int = 4,
+) -> DenoiseFn:
+    """:func:`windowed` over a state whose end goes on at its beginning: a loop, a panorama.
+
+    Windows reach over the end, so that no place is an edge; in a state shorter than a window the
+    network sees places twice, which is what a loop that is played on sounds like. From noise level
+    to noise level the windows turn on, so that no place is always at the edge of one.
+
+    Args:
+        denoise_windows: gives the ``DenoiseFn`` of the windows that start at given places, each
+            0 .. length - 1; what lies beyond the end is the beginning.
+
+    The others are those of :func:`windowed`.
+
+    Raises:
+        ValueError: no window can have that overlap.
+    """
+    circular_starts(length, window, overlap)
+    profile = window_profile(window, overlap)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        along = [1] * x.dim()
+        along[axis] = -1
+        weight = profile.to(x).reshape(along)
+        total = x.new_zeros(length).reshape(along)  # of the weights so far
+        denoised = torch.zeros_like(x)
+        starts = circular_starts(length, window, overlap, _turn(sigma))
+        for first in range(0, len(starts), at_once):
+            here = starts[first : first + at_once]
+            places = [(torch.arange(window, device=x.device) + s) % length for s in here]
+            windows = torch.cat([x.index_select(axis, place) for place in places])  # n * b ...
+            results = denoise_windows(here)(windows, sigma.repeat(len(here)))
+            for place, result in zip(places, results.chunk(len(here)), strict=True):
+                total.index_add_(axis, place, weight)
+                denoised.index_add_(axis, place, result * weight)
+        return denoised / total
+
+    return denoise
+
+
+def _turn(sigma: Tensor) -> float:
+    """A share in 0 .. 1 that differs from noise level to noise level, and depends on that alone."""
+    golden = (5**0.5 - 1) / 2  # multiples of it spread evenly, however many there are
+    return (math.log(max(sigma.flatten()[0].item(), 1e-9)) * 100 * golden) % 1.0

@@ -7,6 +7,7 @@ import soundfile
 
 from audiodiff.audio_file import (
     FORMATS,
+    Tags,
     read_audio,
     read_parameters,
     read_record,
@@ -33,7 +34,7 @@ def samples() -> np.ndarray:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_samples_and_records_come_back(tmp_path, samples, suffix):
     path = tmp_path / f"clip{suffix}"
-    write_audio(path, samples, RATE, RECORD, PARAMETERS)
+    write_audio(path, samples, RATE, Tags(RECORD, PARAMETERS))
     again, rate = read_audio(path)
     assert (rate, again.shape, again.dtype) == (RATE, samples.shape, np.float32)
     if FORMATS[suffix].bits == 16:
@@ -44,7 +45,7 @@ def test_samples_and_records_come_back(tmp_path, samples, suffix):
         assert np.abs(again - samples)[:, inner].max() < 0.02
     assert read_record(path) == RECORD
     assert read_parameters(path) == PARAMETERS
-    write_audio(path, samples, RATE, UNICODE_RECORD, PARAMETERS, overwrite=True)
+    write_audio(path, samples, RATE, Tags(UNICODE_RECORD, PARAMETERS), overwrite=True)
     assert read_record(path) == UNICODE_RECORD
 
 
@@ -52,7 +53,7 @@ def test_samples_and_records_come_back(tmp_path, samples, suffix):
 def test_equal_clips_are_equal_bytes(tmp_path, samples, suffix):
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     for path in (first, second):
-        write_audio(path, samples, RATE, RECORD, PARAMETERS)
+        write_audio(path, samples, RATE, Tags(RECORD, PARAMETERS))
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -71,12 +72,12 @@ def test_16_bits_are_exact_to_the_ends_of_the_scale(tmp_path, suffix):
 def test_mono_and_one_sample(tmp_path, suffix):
     for length in (1, 500):
         path = tmp_path / f"{length}{suffix}"
-        write_audio(path, np.zeros((1, length), np.float32), RATE, RECORD)
+        write_audio(path, np.zeros((1, length), np.float32), RATE, Tags(RECORD))
         assert read_audio(path)[0].shape == (1, length)
 
 
 def test_wav_comment_stands_where_other_programs_look(tmp_path, samples):
-    write_audio(tmp_path / "a.wav", samples, RATE, RECORD, PARAMETERS)
+    write_audio(tmp_path / "a.wav", samples, RATE, Tags(RECORD, PARAMETERS))
     content = (tmp_path / "a.wav").read_bytes()
     at = content.index(b"LIST")
     assert content[at + 8 : at + 16] == b"INFOICMT"
@@ -86,7 +87,7 @@ def test_wav_comment_stands_where_other_programs_look(tmp_path, samples):
 def test_long_records(tmp_path, samples):
     long = json.dumps({"prompt": "word " * 4000})
     for suffix in SUFFIXES:
-        write_audio(tmp_path / f"a{suffix}", samples, RATE, long, "word " * 4000)
+        write_audio(tmp_path / f"a{suffix}", samples, RATE, Tags(long, "word " * 4000))
         assert read_record(tmp_path / f"a{suffix}") == long
         assert read_parameters(tmp_path / f"a{suffix}") == "word " * 4000
         assert read_audio(tmp_path / f"a{suffix}")[0].shape == samples.shape

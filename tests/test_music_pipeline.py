@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_music import WINDOW
+from tiny_music import WINDOW, play_levels
 from torch import Tensor
 
 import audiodiff
@@ -17,8 +17,8 @@ from audiodiff import MusicPipeline, long_clips
 from audiodiff.audio_file import FORMATS, read_audio, read_parameters
 from audiodiff.clip import Clip, difference, read_settings, what_made
 from audiodiff.controls import unknown
+from audiodiff.finish import finish
 from audiodiff.loudness import loudness
-from audiodiff.pipeline import finish
 from audiodiff.theory import parse_key
 from audiodiff.wishes import controls_of, read_wishes
 from shared.errors import UserError
@@ -33,12 +33,6 @@ def pipeline(tiny_music_model: Path) -> MusicPipeline:
     loaded = MusicPipeline.load(tiny_music_model, device="cpu", dtype="float32")
     loaded.codec.vocoder = play_levels  # what it sounds like is of no account here
     return loaded
-
-
-def play_levels(mel: Tensor) -> Tensor:
-    """A vocoder of no time: two tones as loud as the mel (b 2 f t) is."""
-    levels = mel.clamp(-3, 3).exp().mean(2).repeat_interleave(512, -1)  # (b 2 s)
-    return levels * torch.sin(torch.arange(levels.shape[-1]) * torch.tensor([[0.1], [0.13]])) / 30
 
 
 def same(first: Clip, second: Clip) -> bool:

@@ -1,0 +1,37 @@
+"""The last step of a clip: decoded samples as its settings want them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audiodiff.audio_file import resample
+from audiodiff.loudness import normalize
+from audiodiff.settings import MusicSettings
+
+EDGE_SECONDS = 0.005  # of fading in and out, so that a clip cut out of music does not click
+
+
+def finish(samples: np.ndarray, sample_rate: int, settings: MusicSettings) -> np.ndarray:
+    """Decoded samples (2, s) as the settings want them: rate, length to the sample, loudness."""
+    length = round(settings.seconds * settings.sample_rate)
+    if settings.loop is not None:
+        return _finish_loop(samples, length, settings.sample_rate, settings.loudness)
+    if settings.sample_rate != sample_rate:
+        samples = resample(samples, sample_rate, settings.sample_rate)
+    samples = samples[:, :length].copy()
+    edge = round(EDGE_SECONDS * settings.sample_rate)
+    ramp = np.sin(np.linspace(0, np.pi / 2, edge, dtype=np.float32)) ** 2
+    samples[:, :edge] *= ramp
+    samples[:, -edge:] *= ramp[::-1]
+    return normalize(samples, settings.sample_rate, settings.loudness).astype(np.float32)
+
+
+def _finish_loop(samples: np.ndarray, length: int, sample_rate: int, lufs: float) -> np.ndarray:
+    """One round (2 s) as (2 length), at that loudness, still without a seam."""
+    if samples.shape[1] != length:
+        from scipy.signal import resample
+
+        samples = resample(samples, length, axis=1).astype(np.float32)  # its transform is circular
+    # Gain and limiter hear what comes before and after.
+    three = normalize(np.tile(samples, 3), sample_rate, lufs)
+    return three[:, length : 2 * length].astype(np.float32)
