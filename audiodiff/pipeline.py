@@ -337,7 +337,9 @@ class MusicPipeline:
         told = [F.pad(channels, (0, frames - channels.shape[-1])) for channels in told]
         concat = torch.stack(told).to(self.device)  # (b channels rows frames)
         cond = self._encode([wish.text for wish in wishes], concat)
-        uncond = self._encode([settings.negative_prompt for settings in batch], concat)
+        # Nothing is known there, so that guidance is towards the controls as well.
+        nothing = torch.zeros_like(concat)
+        uncond = self._encode([settings.negative_prompt for settings in batch], nothing)
         return self._guided(cond, uncond, batch[0])
 
     def latent_shape(self, frames: int) -> tuple[int, int, int]:
@@ -350,7 +352,7 @@ class MusicPipeline:
     def _guided(
         self, cond: Conditioning, uncond: Conditioning, settings: MusicSettings
     ) -> DenoiseFn:
-        """Guided by the prompt; controls are the same with and without it."""
+        """Guided by the prompt and the controls."""
         assert cond.concat is not None
         scale = settings.guidance_scale
         frames = cond.concat.shape[-1]

@@ -16,12 +16,13 @@ import audiodiff
 from audiodiff import MusicPipeline, long_clips
 from audiodiff.audio_file import FORMATS, read_audio, read_parameters
 from audiodiff.clip import Clip, difference, read_settings, what_made
-from audiodiff.controls import unknown
+from audiodiff.controls import CHANNELS, unknown
 from audiodiff.finish import finish
 from audiodiff.loudness import loudness
 from audiodiff.theory import parse_key
 from audiodiff.wishes import controls_of, read_wishes
 from shared.errors import UserError
+from shared.pipelines import encode_prompts
 from shared.samplers import SAMPLERS
 
 SHORT = 0.75  # seconds
@@ -89,6 +90,20 @@ def test_words_tempo_key_and_guidance_steer(pipeline: MusicPipeline) -> None:
     for i, first in enumerate(clips):
         assert not any(same(first, second) for second in clips[i + 1 :]), i
     assert same(play("a slow waltz, 90 bpm"), play("a slow waltz, 90 bpm", bpm=90))
+
+
+@torch.no_grad()
+def test_guidance_is_towards_the_controls_as_well(pipeline: MusicPipeline) -> None:
+    frames = 16
+    settings = pipeline.plan("a waltz", bpm=90, key="A minor", guidance_scale=3.0)[0]
+    x = torch.randn(1, *pipeline.latent_shape(frames), generator=torch.manual_seed(0))
+    sigma = torch.tensor([2.0])
+    told = pipeline.denoise_fn([replace(settings, guidance_scale=1.0)], frames)(x, sigma)
+    untold = encode_prompts(pipeline.text_encoder, [""])
+    nothing = torch.zeros(1, CHANNELS, pipeline.codec.rows, frames)
+    free = pipeline.denoiser(x, sigma, replace(untold, concat=nothing))
+    guided = pipeline.denoise_fn([settings], frames)(x, sigma)
+    torch.testing.assert_close(guided, free + 3.0 * (told - free), rtol=1e-4, atol=1e-5)
 
 
 def test_given_controls_take_the_place_of_stated_ones(pipeline: MusicPipeline) -> None:
