@@ -15,6 +15,7 @@ from shared.console import (
     all_of,
     count_and_seed_options,
     evaluation_options,
+    guidance_options,
     json_option,
     model_options,
     negative_option,
@@ -26,6 +27,7 @@ from shared.console import (
     show,
     workers_option,
 )
+from shared.settings import GuidanceSettings
 
 
 @click.command()
@@ -39,7 +41,9 @@ from shared.console import (
 @click.option("--meter", type=int, help="Beats a bar, whatever the prompt says.")
 @click.option("--loop", type=int, metavar="BARS", help="A loop of so many bars, without a seam.")
 @count_and_seed_options("Clips", "clip")
-@all_of(sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, negative_option)
+@all_of(
+    sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
+)
 @click.option("--sample-rate", type=int, help="In Hz; by default the model's own.")
 @click.option("--loudness", default=DEFAULT_LOUDNESS, show_default=True, help="In LUFS.")
 @all_of(model_options, json_option("clip"), overwrite_option)
@@ -57,6 +61,7 @@ def music(
     guidance_scale: float,
     sampler: str,
     schedule: str,
+    guidance: GuidanceSettings,
     negative_prompt: str,
     sample_rate: int | None,
     loudness: float,
@@ -115,6 +120,7 @@ def music(
         guidance_scale=guidance_scale,
         sampler=sampler,
         schedule=schedule,
+        guidance=guidance,
         sample_rate=sample_rate,
         loudness=loudness,
     )
@@ -202,6 +208,7 @@ def replay(
         guidance_scale=recorded.guidance_scale,
         sampler=recorded.sampler,
         schedule=recorded.schedule,
+        guidance=recorded.guidance,
         sample_rate=recorded.sample_rate,
         loudness=recorded.loudness,
     )
@@ -264,7 +271,9 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
 
 
 @click.command("music")
-@all_of(model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), evaluation_options)
+@all_of(
+    model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), guidance_options, evaluation_options
+)
 def evaluate_music(
     model: str,
     device: str,
@@ -272,6 +281,7 @@ def evaluate_music(
     steps: int,
     guidance_scale: float,
     sampler: str,
+    guidance: GuidanceSettings,
     prompts: Path | None,
     limit: int | None,
     seed: int,
@@ -298,6 +308,7 @@ def evaluate_music(
         steps=steps,
         guidance_scale=guidance_scale,
         sampler=sampler,
+        guidance=guidance,
         say=say,
     )
     click.echo(json.dumps(report.record()) if as_json else report.table())

@@ -34,7 +34,7 @@ from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.errors import UserError
 from shared.naming import choose
 from shared.report import Figure, table
-from shared.settings import DEFAULT_SAMPLER
+from shared.settings import DEFAULT_SAMPLER, PROMPT_ALONE, GuidanceSettings
 
 if TYPE_CHECKING:
     from audiodiff.codec import MusicCodec
@@ -74,6 +74,7 @@ class Musician(Protocol):
         steps: int,
         guidance_scale: float,
         sampler: str,
+        guidance: GuidanceSettings,
         controls: Controls | None,
     ) -> Sequence[MadeClip]: ...
 
@@ -140,6 +141,7 @@ def evaluate(
     steps: int = 25,
     guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
     sampler: str = DEFAULT_SAMPLER,
+    guidance: GuidanceSettings = PROMPT_ALONE,
     say: Callable[[str], None] | None = None,
 ) -> Report:
     """Make clips of prompts and of control channels, and measure what came out.
@@ -157,7 +159,7 @@ def evaluate(
     for prompt in chosen:
         choose("style", prompt.labels.style or "", dict.fromkeys(judge.styles))
     real = real_clips(chosen, say)
-    made = _Made(pipeline, seed, steps, guidance_scale, sampler)
+    made = _Made(pipeline, seed, steps, guidance_scale, sampler, guidance)
 
     def pairs(these: Sequence[Prompt], clips: Sequence[np.ndarray]) -> Pairs:
         return list(zip(take_in(judge, clips), (prompt.labels for prompt in these), strict=True))
@@ -194,7 +196,7 @@ def evaluate(
     )
     kept = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
     threads = {"threads": torch.get_num_threads()} if pipeline.device.type == "cpu" else {}
-    settings = {key: made.facts[key] for key in kept} | threads
+    settings = {key: made.facts[key] for key in kept} | guidance.stated() | threads
     return Report(settings | {"seed": seed, "prompts": len(chosen)}, found)
 
 
@@ -221,9 +223,15 @@ class _Made:
     """Makes clips, and keeps count of their number, length and time, and how they were made."""
 
     def __init__(
-        self, pipeline: Musician, seed: int, steps: int, guidance_scale: float, sampler: str
+        self,
+        pipeline: Musician,
+        seed: int,
+        steps: int,
+        guidance_scale: float,
+        sampler: str,
+        guidance: GuidanceSettings,
     ) -> None:
-        self.pipeline, self.seed = pipeline, seed
+        self.pipeline, self.seed, self.guidance = pipeline, seed, guidance
         self.steps, self.guidance_scale, self.sampler = steps, guidance_scale, sampler
         self.count, self.seconds, self.music = 0, 0.0, 0.0
         self.facts: dict[str, Any] = {}
@@ -239,6 +247,7 @@ class _Made:
             steps=self.steps,
             guidance_scale=self.guidance_scale,
             sampler=self.sampler,
+            guidance=self.guidance,
             controls=controls,
         )
         self.seconds += time.perf_counter() - start

@@ -14,6 +14,7 @@ from audiodiff.clip import Clip
 from audiodiff.codec import MusicCodec
 from audiodiff.controls import CHANNELS, Controls, check_controls, to_tensor
 from audiodiff.finish import finish
+from audiodiff.guided_windows import guided_windows
 from audiodiff.loops import circle, decode_circle, stated_controls
 from audiodiff.settings import (
     DEFAULT_GUIDANCE_SCALE,
@@ -23,25 +24,30 @@ from audiodiff.settings import (
 )
 from audiodiff.wishes import loop_seconds, read_wishes, wishes_of
 from shared.checkpoints import load_denoiser, model_hash, read_config
-from shared.conditioning import Conditioning, concatenate
+from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
 from shared.generation import sample_latents, sampling_mode
-from shared.guidance import Guidance, classifier_free, compose, plain
+from shared.guidance import Guidance, compose
 from shared.models import find_model
 from shared.naming import choose
 from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
+from shared.prompt_guidance import prompt_guidance
 from shared.provenance import version
 from shared.samplers import SAMPLERS, Callback
 from shared.schedules import NoiseSchedule, make_sigmas
-from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, check_count, valid_unicode
+from shared.settings import (
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULE,
+    PROMPT_ALONE,
+    GuidanceSettings,
+    check_count,
+    valid_unicode,
+)
 from shared.text import TextEncoder
-from shared.windows import circular, windowed
 
 SHORTEST = 16  # latent frames that are sampled at least; a shorter clip is their beginning
-OVERLAP = 24  # latent frames that neighbouring windows of a long clip share, at least
-WINDOWS_AT_ONCE = 4  # computed in one call of the network
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,7 @@ class MusicPipeline:
         schedule: str = DEFAULT_SCHEDULE,
         sample_rate: int | None = None,
         loudness: float = DEFAULT_LOUDNESS,
+        guidance: GuidanceSettings = PROMPT_ALONE,
         controls: Controls | None = None,
         callback: Callback | None = None,
         guidances: Sequence[Guidance] = (),
@@ -139,6 +146,7 @@ class MusicPipeline:
             schedule: a name in :data:`shared.schedules.SCHEDULES`: the spacing of noise levels.
             sample_rate: of the clips in Hz; None for the model's own.
             loudness: of the clips in LUFS.
+            guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
             controls: what to follow moment by moment, instead of the tempo, key and chords that
                 prompt and options state; no shorter than the clip.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
@@ -166,6 +174,7 @@ class MusicPipeline:
             schedule=schedule,
             sample_rate=sample_rate,
             loudness=loudness,
+            guidance=guidance,
         )
         told = controls and [controls] * len(plan)
         return list(self.generate(plan, callback, told, guidances=guidances))
@@ -188,6 +197,7 @@ class MusicPipeline:
         schedule: str = DEFAULT_SCHEDULE,
         sample_rate: int | None = None,
         loudness: float = DEFAULT_LOUDNESS,
+        guidance: GuidanceSettings = PROMPT_ALONE,
     ) -> list[MusicSettings]:
         """The settings of each clip that a call with these arguments makes, checked.
 
@@ -220,6 +230,7 @@ class MusicPipeline:
                 dtype=dtype_name(self.dtype),
                 version=version(),
                 torch_version=str(torch.__version__),
+                guidance=guidance,
             )
             for text in prompts
             for one_seed in range(seed, seed + count)
@@ -340,7 +351,8 @@ class MusicPipeline:
         # Nothing is known there, so that guidance is towards the controls as well.
         nothing = torch.zeros_like(concat)
         uncond = self._encode([settings.negative_prompt for settings in batch], nothing)
-        return self._guided(cond, uncond, batch[0])
+        guide = prompt_guidance(self.denoiser, batch[0], self.noise_schedule)
+        return guided_windows(guide, cond, uncond, self.window, loop=batch[0].loop is not None)
 
     def latent_shape(self, frames: int) -> tuple[int, int, int]:
         """z rows t of ``frames`` latent frames."""
@@ -348,26 +360,6 @@ class MusicPipeline:
 
     def _encode(self, prompts: list[str], concat: torch.Tensor) -> Conditioning:
         return replace(encode_prompts(self.text_encoder, prompts), concat=concat)
-
-    def _guided(
-        self, cond: Conditioning, uncond: Conditioning, settings: MusicSettings
-    ) -> DenoiseFn:
-        """Guided by the prompt and the controls."""
-        assert cond.concat is not None
-        scale = settings.guidance_scale
-        frames = cond.concat.shape[-1]
-        in_one = settings.loop is None and frames <= long_clips.in_one_piece(self.window)
-        window = frames if in_one else self.window
-
-        def denoise_windows(starts: Sequence[int]) -> DenoiseFn:
-            here = _windows_of(cond, starts, window)
-            if scale == 1:
-                return plain(self.denoiser, here)
-            return classifier_free(self.denoiser, here, _windows_of(uncond, starts, window), scale)
-
-        overlap = min(OVERLAP, window // 2)
-        join = windowed if settings.loop is None else circular
-        return join(denoise_windows, frames, window, overlap, at_once=WINDOWS_AT_ONCE)
 
     def _clip(self, settings: MusicSettings, latents: torch.Tensor) -> Clip:
         """One clip of its latents (1 z rows t)."""
@@ -381,14 +373,6 @@ class MusicPipeline:
         samples = made[0].float().cpu().numpy()  # (2 s)
         samples = finish(samples, self.codec.front_end.sample_rate, settings)
         return Clip(samples, settings.sample_rate, settings)
-
-
-def _windows_of(cond: Conditioning, starts: Sequence[int], window: int) -> Conditioning:
-    """The conditioning (b ...) of windows in time, stacked window by window: (n * b ...)."""
-    assert cond.concat is not None
-    around = torch.arange(window, device=cond.concat.device)  # a loop's reach over its end
-    parts = (cond.concat[..., (s + around) % cond.concat.shape[-1]] for s in starts)
-    return concatenate([replace(cond, concat=part) for part in parts])
 
 
 def _check_channels(name: str, unet: dict, codec: MusicCodec) -> None:

@@ -12,6 +12,7 @@ from shared.console import (
     all_of,
     count_and_seed_options,
     evaluation_options,
+    guidance_options,
     json_option,
     model_options,
     negative_option,
@@ -23,13 +24,14 @@ from shared.console import (
     show,
     workers_option,
 )
+from shared.settings import GuidanceSettings
 
 
 @click.command()
 @click.argument("prompt")
 @click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
 @count_and_seed_options("Pictures", "picture")
-@all_of(sampling_options(4.0), schedule_option, negative_option)
+@all_of(sampling_options(4.0), schedule_option, guidance_options, negative_option)
 @click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
 @all_of(model_options, json_option("picture"), overwrite_option)
 def image(
@@ -41,6 +43,7 @@ def image(
     guidance_scale: float,
     sampler: str,
     schedule: str,
+    guidance: GuidanceSettings,
     negative_prompt: str,
     size: str | None,
     model: str,
@@ -78,6 +81,7 @@ def image(
         guidance_scale=guidance_scale,
         sampler=sampler,
         schedule=schedule,
+        guidance=guidance,
         size=pixels,
     )
     for remark in pipeline.remarks(prompt) + pipeline.remarks(negative_prompt):
@@ -139,6 +143,7 @@ def replay(
         guidance_scale=recorded.guidance_scale,
         sampler=recorded.sampler,
         schedule=recorded.schedule,
+        guidance=recorded.guidance,
         size=recorded.size,
     )
     for change in recorded.changes(settings):
@@ -180,7 +185,7 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
 
 
 @click.command("image")
-@all_of(model_options, sampling_options(4.0), evaluation_options)
+@all_of(model_options, sampling_options(4.0), guidance_options, evaluation_options)
 @click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
 def evaluate_image(
     model: str,
@@ -189,6 +194,7 @@ def evaluate_image(
     steps: int,
     guidance_scale: float,
     sampler: str,
+    guidance: GuidanceSettings,
     prompts: Path | None,
     limit: int | None,
     seed: int,
@@ -220,6 +226,7 @@ def evaluate_image(
         steps=steps,
         guidance_scale=guidance_scale,
         sampler=sampler,
+        guidance=guidance,
         sheet=sheet,
         say=say,
     )

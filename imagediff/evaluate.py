@@ -25,6 +25,7 @@ from imagediff.scenes import Scene
 from imagediff.sheets import captioned_sheet, to_pil
 from shared.files import whole_file
 from shared.report import Figure, table
+from shared.settings import DEFAULT_SAMPLER, PROMPT_ALONE, GuidanceSettings
 from shared.statistics import mean_interval
 
 REAL_SEEDS = (7_000_003, 7_000_033)  # of the two sets of real scenes
@@ -96,7 +97,8 @@ def evaluate(
     seed: int = 0,
     steps: int = 25,
     guidance_scale: float = 4.0,
-    sampler: str = "dpm++2m",
+    sampler: str = DEFAULT_SAMPLER,
+    guidance: GuidanceSettings = PROMPT_ALONE,
     sheet: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Report:
@@ -124,6 +126,7 @@ def evaluate(
             steps=steps,
             guidance_scale=guidance_scale,
             sampler=sampler,
+            guidance=guidance,
         )
     ]
     start = time.perf_counter()
@@ -162,5 +165,5 @@ def evaluate(
     facts = plan[0].record()
     kept = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
     threads = {"threads": torch.get_num_threads()} if pipeline.device.type == "cpu" else {}
-    settings = {key: facts[key] for key in kept} | threads | {"seed": seed, "prompts": len(chosen)}
-    return Report(settings, figures)
+    settings = {key: facts[key] for key in kept} | guidance.stated() | threads
+    return Report(settings | {"seed": seed, "prompts": len(chosen)}, figures)

@@ -18,14 +18,22 @@ from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
 from shared.generation import sample_latents, sampling_mode
-from shared.guidance import Guidance, classifier_free, compose, plain
+from shared.guidance import Guidance, compose
 from shared.models import find_model
 from shared.naming import choose
 from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
+from shared.prompt_guidance import prompt_guidance
 from shared.provenance import version
 from shared.samplers import SAMPLERS, Callback
 from shared.schedules import NoiseSchedule, make_sigmas
-from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, check_count, valid_unicode
+from shared.settings import (
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULE,
+    PROMPT_ALONE,
+    GuidanceSettings,
+    check_count,
+    valid_unicode,
+)
 from shared.text import TextEncoder
 
 LARGEST = 8  # largest side that is taken, in multiples of the side the model was trained at
@@ -98,6 +106,7 @@ class ImagePipeline:
         sampler: str = DEFAULT_SAMPLER,
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
+        guidance: GuidanceSettings = PROMPT_ALONE,
         callback: Callback | None = None,
         guidances: Sequence[Guidance] = (),
     ) -> list[Image.Image]:
@@ -111,6 +120,7 @@ class ImagePipeline:
             sampler: a name in :data:`shared.samplers.SAMPLERS`.
             schedule: a name in :data:`shared.schedules.SCHEDULES`: the spacing of noise levels.
             size: width and height in pixels; None for the size the model was trained at.
+            guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
             guidances: more that steers, see :meth:`generate`.
 
@@ -130,6 +140,7 @@ class ImagePipeline:
             sampler=sampler,
             schedule=schedule,
             size=size,
+            guidance=guidance,
         )
         return list(self.generate(plan, callback, guidances=guidances))
 
@@ -145,6 +156,7 @@ class ImagePipeline:
         sampler: str = DEFAULT_SAMPLER,
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
+        guidance: GuidanceSettings = PROMPT_ALONE,
     ) -> list[Settings]:
         """The settings of each picture that a call with these arguments makes, checked.
 
@@ -169,6 +181,7 @@ class ImagePipeline:
                 dtype=dtype_name(self.dtype),
                 version=version(),
                 torch_version=str(torch.__version__),
+                guidance=guidance,
             )
             for text in prompts
             for one_seed in range(seed, seed + count)
@@ -207,12 +220,9 @@ class ImagePipeline:
         Works on their latents together, (b c h w). Conditionings made under
         ``torch.inference_mode`` cannot be differentiated through.
         """
-        scale = batch[0].guidance_scale
         cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
-        if scale == 1:
-            return plain(self.denoiser, cond)
         uncond = encode_prompts(self.text_encoder, [settings.negative_prompt for settings in batch])
-        return classifier_free(self.denoiser, cond, uncond, scale)
+        return prompt_guidance(self.denoiser, batch[0], self.noise_schedule)(cond, uncond)
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """c h w of the latents of a picture of this width and height in pixels."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+
+from shared.errors import UserError
+from shared.settings import GuidanceSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -41,6 +45,66 @@ def sampling_options(guidance_scale: float) -> Decorator:
             "--sampler", default="dpm++2m", show_default=True, help="Name of the sampler."
         ),
     )
+
+
+def guidance_options(command: Command) -> Command:
+    """``--guidance-interval`` and the like; the command gets all of them as ``guidance``."""
+
+    @all_of(
+        click.option(
+            "--guidance-interval",
+            metavar="LOW:HIGH",
+            default="0:1",
+            show_default=True,
+            help="Guide in these steps only, as shares of all, from noise (0) to the end (1).",
+        ),
+        click.option(
+            "--guidance-rescale",
+            default=0.0,
+            show_default=True,
+            help="Bring the contrast of the guided output back, 0 to 1; 0 is off, 0.7 is common.",
+        ),
+        click.option(
+            "--cfg-pp",
+            metavar="SCALE",
+            type=float,
+            help="CFG++ with this scale, 0 to 1, in the place of --guidance-scale.",
+        ),
+        click.option(
+            "--pag-scale",
+            default=0.0,
+            show_default=True,
+            help="Perturbed-attention guidance beside the prompt's; 0 is off, 3 is the paper's.",
+        ),
+    )
+    @wraps(command)
+    def gathering(
+        *args: Any,
+        guidance_interval: str,
+        guidance_rescale: float,
+        cfg_pp: float | None,
+        pag_scale: float,
+        **others: Any,
+    ) -> Any:
+        guidance = GuidanceSettings(
+            interval=_interval(guidance_interval),
+            rescale=guidance_rescale,
+            cfg_pp=cfg_pp,
+            pag_scale=pag_scale,
+        )
+        return command(*args, guidance=guidance, **others)
+
+    return cast(Command, gathering)
+
+
+def _interval(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise UserError(
+            f"guidance interval must be LOW:HIGH, shares of the steps, as 0.2:0.8, not {text!r}"
+        ) from None
 
 
 negative_option = click.option("--negative-prompt", default="", help="What to move away from.")
@@ -107,7 +171,11 @@ def show(values: dict[str, Any]) -> None:
     """Names and values in two columns on stdout, safe for a terminal."""
     from shared.provenance import printable
 
-    width = max(map(len, values), default=0)
+    lines = {}
     for key, value in values.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        lines |= {f"{key} {part}".rstrip(): told for part, told in parts.items()}
+    width = max(map(len, lines), default=0)
+    for key, value in lines.items():
         told = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
         click.echo(f"{printable(key):{width}}  {printable(told)}")

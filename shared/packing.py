@@ -9,7 +9,7 @@ And the keys and values of a prompt are the same in every step.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,10 @@ class PackedConv2d(nn.Conv2d):
 
     packed: Tensor | None
     packed_for: torch.Size | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed tensors cannot be copied; a copy of the convolution packs its own.
+        return self.__dict__ | {"packed": None, "packed_for": None}
 
     def forward(self, input: Tensor) -> Tensor:
         """(b c h w) -> (b out h' w'), as ``torch.nn.Conv2d``."""
@@ -70,6 +74,9 @@ class ContextAttention(Attention):
     """
 
     last: tuple[Tensor, tuple[Tensor, Tensor]] | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"last": None}
 
     def context_keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """(b m d) -> (b heads m dim_head) each; computed anew where gradients are wanted."""

@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from shared.errors import UserError
@@ -51,6 +51,10 @@ def from_json(text: str, kind: type[Settings]) -> Settings:
         raise UserError(f"the record is not valid JSON ({error})") from None
     if not isinstance(record, dict):
         raise UserError("the record is not a JSON object")
+    return _from_record(record, kind)
+
+
+def _from_record(record: dict[str, Any], kind: type[Settings]) -> Settings:
     hints = typing.get_type_hints(kind)
     known = fields(kind)  # type: ignore[arg-type]
     missing = [
@@ -122,6 +126,8 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         parts = typing.get_args(hint)
         if len(parts) == len(value):
             return tuple(_typed(name, *pair) for pair in zip(value, parts, strict=True))
+    elif isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
+        return _from_record(value, hint)
     elif hint is float and type(value) is int:
         return float(value)
     elif type(value) is hint:

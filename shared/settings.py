@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -34,6 +35,80 @@ _COMMON_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuidanceSettings:
+    """What there is to say of guidance beside its scale; as it is, nothing more is done.
+
+    Attributes:
+        interval: guide in these steps only, as shares of all: (0.25, 1) leaves out the first
+            quarter, the noisiest. Outside, the prompt alone says what to make.
+        rescale: 0 (off) to 1; brings the spread of the guided output back to the unguided's.
+        cfg_pp: the scale of CFG++, 0 to 1, which then takes the place of the guidance scale; None
+            is off.
+        pag_scale: of perturbed-attention guidance, beside the prompt's; 0 is off, the paper has 3.
+
+    Raises:
+        UserError: a number outside what can be, or two that exclude each other.
+    """
+
+    interval: tuple[float, float] = (0.0, 1.0)
+    rescale: float = 0.0
+    cfg_pp: float | None = None
+    pag_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise UserError(
+                "guidance interval must be LOW:HIGH with 0 <= LOW < HIGH <= 1, shares of the "
+                f"steps, not {low:g}:{high:g}"
+            )
+        if not 0 <= self.rescale <= 1:
+            raise UserError(f"guidance rescale must be from 0 (off) to 1, not {self.rescale:g}")
+        if self.cfg_pp is not None and not 0 <= self.cfg_pp <= 1:
+            raise UserError(f"the scale of CFG++ must be from 0 to 1, not {self.cfg_pp:g}")
+        if not 0 <= self.pag_scale <= MAX_GUIDANCE_SCALE:
+            raise UserError(
+                f"PAG scale must be from 0 (off) to {MAX_GUIDANCE_SCALE}, not {self.pag_scale:g}"
+            )
+        if self.cfg_pp is not None and (self.rescale or self.pag_scale):
+            raise UserError("CFG++ goes neither with guidance rescale nor with a PAG scale")
+
+    def steps(self, n: int) -> tuple[int, int]:
+        """The steps first .. last - 1 of n that are guided.
+
+        Raises:
+            UserError: the interval has none of them.
+        """
+        # 0.7 of 10 is step 7, whatever 0.7 * 10 is in binary.
+        first, last = (math.ceil(share * n - 1e-9) for share in self.interval)
+        if first == last:
+            low, high = self.interval
+            raise UserError(f"guidance interval {low:g}:{high:g} has none of the {n} steps in it")
+        return first, last
+
+    def stated(self) -> dict[str, object]:
+        """What is not as it is by default, each named ``guidance_...``."""
+        plain = asdict(PROMPT_ALONE)
+        mine = asdict(self).items()
+        return {f"guidance_{name}": value for name, value in mine if value != plain[name]}
+
+    def measures(self, guidance_scale: float) -> Mapping[str, object]:
+        """Entries of the `parameters` text, with those of the plain guidance scale."""
+        low, high = self.interval
+        stated = {
+            "CFG scale": guidance_scale if self.cfg_pp is None else None,
+            "CFG++ scale": self.cfg_pp,
+            "CFG interval": f"{low:g}-{high:g}" if self.interval != (0, 1) else None,
+            "CFG rescale": self.rescale or None,
+            "PAG scale": self.pag_scale or None,
+        }
+        return {name: value for name, value in stated.items() if value is not None}
+
+
+PROMPT_ALONE = GuidanceSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleSettings:
     """Everything but the medium's own measures, nothing left to a default; each art adds those.
 
@@ -54,6 +129,7 @@ class SampleSettings:
     dtype: str
     version: str  # of Duotone
     torch_version: str
+    guidance: GuidanceSettings = PROMPT_ALONE
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -67,6 +143,7 @@ class SampleSettings:
                 f"guidance scale must be from 0 to {MAX_GUIDANCE_SCALE} (1 is off), "
                 f"not {self.guidance_scale:g}"
             )
+        self.guidance.steps(self.steps)
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
@@ -91,7 +168,7 @@ class SampleSettings:
             "Steps": self.steps,
             "Sampler": _COMMON_NAMES.get(self.sampler, self.sampler),
             "Schedule type": _COMMON_NAMES.get(self.schedule, self.schedule),
-            "CFG scale": self.guidance_scale,
+            **self.guidance.measures(self.guidance_scale),
             "Seed": self.seed,
             **self.measures(),
             "Model hash": self.model_hash[:10],

@@ -45,6 +45,7 @@ from audiodiff.render import SOUNDFONTS, find_soundfont
 from audiodiff.theory import parse_key
 from shared.errors import UserError
 from shared.report import Figure, table
+from shared.settings import GuidanceSettings
 
 SAMPLES = round(SECONDS * SAMPLE_RATE)
 
@@ -230,6 +231,7 @@ class Band:
         steps: int,
         guidance_scale: float,
         sampler: str,
+        guidance: GuidanceSettings,
         controls: Controls | None,
     ) -> Sequence[Any]:
         known = controls and {name for name, known in controls.known.items() if known.any()}

@@ -140,13 +140,13 @@ def test_memory_is_bounded_by_windows(
     pipeline: MusicPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    inner = pipeline.denoiser.forward
+    inner = pipeline.denoiser.network.forward
 
     def counting(x: Tensor, *rest) -> Tensor:  # type: ignore[no-untyped-def]
         seen.append(tuple(x.shape))
         return inner(x, *rest)
 
-    monkeypatch.setattr(pipeline.denoiser, "forward", counting)
+    monkeypatch.setattr(pipeline.denoiser.network, "forward", counting)
     pipeline("a waltz", seconds=20, steps=1)
     assert {shape[1:] for shape in seen} == {(4, 2, WINDOW)}
     assert max(shape[0] for shape in seen) == 8  # four windows, with and without the prompt

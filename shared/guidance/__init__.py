@@ -24,7 +24,12 @@ from shared.guidance.measurement import (
     posterior,
     residual_norm,
 )
-from shared.guidance.perturbed import perturbed, perturbed_attention
+from shared.guidance.perturbed import (
+    innermost_blocks,
+    perturbed,
+    perturbed_attention,
+    perturbed_denoiser,
+)
 from shared.guidance.repaint import (
     repaint_path,
     sample_path,
@@ -56,12 +61,14 @@ __all__ = [
     "ddim_step",
     "ddpm_step",
     "gradient",
+    "innermost_blocks",
     "keep",
     "known_region",
     "label_log_prob",
     "normalised_step",
     "perturbed",
     "perturbed_attention",
+    "perturbed_denoiser",
     "plain",
     "posterior",
     "repaint_path",

@@ -78,6 +78,7 @@ def classifier_free_pp(
     scale: float,
     sigmas: Tensor,
     eta: float = 0.0,
+    sigma_range: tuple[float, float] = EVERYWHERE,
 ) -> DenoiseFn:
     """CFG++: guide the estimate, but renoise with the unconditional noise (2406.08070, Alg. 1).
 
@@ -96,9 +97,10 @@ def classifier_free_pp(
         scale: the paper's lambda, 0 (unconditional) to 1. There is no "off": 1 is not CFG's 1.
         sigmas: (n + 1,) the grid that the sampler will walk.
         eta: that sampler's.
+        sigma_range: guide only where low < sigma <= high; elsewhere the conditional result.
 
     Raises:
-        UserError: scale or eta outside 0 .. 1, or no descending grid.
+        UserError: scale or eta outside 0 .. 1, no descending grid, or no range.
     """
     if not 0 <= scale <= 1:
         raise UserError(f"the scale of CFG++ must be between 0 and 1, not {scale}")
@@ -110,7 +112,7 @@ def classifier_free_pp(
         share, _ = share_of(sigma)
         return torch.addcmul(without, with_cond - without, per_sample(scale / (1 - share)))
 
-    return guided
+    return within(guided, plain(denoiser, cond), sigma_range)
 
 
 def autoguidance(
