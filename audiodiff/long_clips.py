@@ -7,7 +7,7 @@ from torch import Tensor
 
 from audiodiff.codec import MusicCodec
 from audiodiff.vocoder import Vocoder
-from shared.windows import window_profile, window_starts
+from shared.windows import in_one_piece, window_profile, window_starts
 
 # In latent frames: what the autoencoder decodes at once, about what it was trained on, and what
 # neighbouring pieces share.
@@ -85,12 +85,3 @@ def fade_over(before: Tensor, after: Tensor) -> Tensor:
     r = torch.where(silent, 1, product / energy.clamp(min=1e-20).sqrt()).clamp(0, 1)
     spread = f.square() + (1 - f).square() + 2 * r[:, None, None] * f * (1 - f)
     return torch.lerp(before, after, f) / spread.sqrt()
-
-
-def in_one_piece(window: int) -> int:
-    """The longest length that is not cut into windows: an eighth more than one.
-
-    A network does not mind so little more than it was trained on, and two windows that share nearly
-    all would cost twice as much.
-    """
-    return window + window // 8

@@ -46,6 +46,7 @@ from shared.settings import (
     valid_unicode,
 )
 from shared.text import TextEncoder
+from shared.windows import in_one_piece
 
 SHORTEST = 16  # latent frames that are sampled at least; a shorter clip is their beginning
 
@@ -293,7 +294,7 @@ class MusicPipeline:
     def latent_frames(self, seconds: float) -> int:
         """Latent frames that are sampled for a clip; it is the beginning of them."""
         needed = max(self._needed_frames(seconds), SHORTEST)
-        if needed > long_clips.in_one_piece(self.window):
+        if needed > in_one_piece(self.window):
             return needed
         return -(-needed // self.frame_multiple) * self.frame_multiple
 

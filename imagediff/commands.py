@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from imagediff import edit_commands
+from imagediff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.console import (
     FILE,
     advance,
@@ -31,7 +33,9 @@ from shared.settings import GuidanceSettings
 @click.argument("prompt")
 @click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
 @count_and_seed_options("Pictures", "picture")
-@all_of(sampling_options(4.0), schedule_option, guidance_options, negative_option)
+@all_of(
+    sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
+)
 @click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
 @all_of(model_options, json_option("picture"), overwrite_option)
 def image(
@@ -98,11 +102,12 @@ def info(file: Path, as_json: bool) -> None:
     """Show what made the picture ``file``.
 
     Raises:
-        UserError: it is no PNG picture, or does not tell.
+        UserError: it is no picture, or does not tell.
     """
-    from imagediff.png import open_png, read_record
+    from imagediff.picture_file import open_picture
+    from imagediff.png import read_record
 
-    record = read_record(file, open_png(file)[1])
+    record = read_record(file, open_picture(file).text)
     if as_json:
         click.echo(json.dumps(record))
     else:
@@ -122,11 +127,16 @@ def replay(
     Raises:
         UserError: it has no record, or what is needed is not here.
     """
-    from imagediff.png import difference, open_png, read_settings, save_png
+    from imagediff.edit_settings import EditSettings
+    from imagediff.picture_file import open_picture
+    from imagediff.png import difference, read_settings, save_png
     from shared.files import output_paths
 
-    original, text = open_png(file)
-    recorded = read_settings(file, text)
+    picture = open_picture(file)
+    original, recorded = picture.image, read_settings(file, picture.text)
+    if isinstance(recorded, EditSettings):
+        edit_commands.replay(file, recorded, output, model, device, dtype, overwrite)
+        return
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], [".png"], overwrite)
 
     from imagediff import ImagePipeline
@@ -149,8 +159,8 @@ def replay(
     for change in recorded.changes(settings):
         say(f"Note: {change}")
     with progress(settings.steps, "step") as bar:
-        (picture,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
-    save_png(picture, path, settings, overwrite)
+        (again,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
+    save_png(again, path, settings, overwrite)
     click.echo(path)
     click.echo(difference(original, picture))
 
@@ -185,7 +195,9 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
 
 
 @click.command("image")
-@all_of(model_options, sampling_options(4.0), guidance_options, evaluation_options)
+@all_of(
+    model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), guidance_options, evaluation_options
+)
 @click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
 def evaluate_image(
     model: str,

@@ -22,7 +22,7 @@ from imagediff.metrics import frechet_distance, psnr
 from imagediff.objects import FONT
 from imagediff.pipeline import ImagePipeline
 from imagediff.scenes import Scene
-from imagediff.sheets import captioned_sheet, to_pil
+from imagediff.sheets import captioned_sheet, from_pil, to_pil
 from shared.files import whole_file
 from shared.report import Figure, table
 from shared.settings import DEFAULT_SAMPLER, PROMPT_ALONE, GuidanceSettings
@@ -64,10 +64,9 @@ def reconstruction_psnr(
     """
     values = []
     for index in tqdm(range(count), "autoencoder", unit="picture", leave=False):
-        pixels = np.asarray(render(scene_at(HELD_OUT_SERIES, index), size))
-        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(device) / 127.5 - 1
-        (again,) = to_pil(codec.decode(codec.encode(image)))
-        values.append(psnr(pixels[None], np.asarray(again)[None]))
+        picture = render(scene_at(HELD_OUT_SERIES, index), size)
+        (again,) = to_pil(codec.decode(codec.encode(from_pil(picture).to(device))))
+        values.append(psnr(np.asarray(picture)[None], np.asarray(again)[None]))
     return np.concatenate(values)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from imagediff.png import PARAMETERS, RECORD
 from imagediff.settings import Settings
@@ -121,7 +121,7 @@ def save_picture(
     """
     format = check_format(picture, path)
     image = picture.image
-    arguments = dict(picture.saving) if format == picture.format else {"optimize": False}
+    arguments: dict[str, Any] = dict(picture.saving) if format == picture.format else {}
     if picture.icc_profile is not None:
         arguments["icc_profile"] = picture.icc_profile
     if picture.transparency is not None:
@@ -161,7 +161,7 @@ def check_format(picture: Picture, path: Path) -> str:
     raise UserError(f"{str(path)!r} cannot hold a picture of mode {mode}; one of {allowed} can")
 
 
-def _refuse_others(path: Path, image: Image.Image) -> None:
+def _refuse_others(path: Path, image: ImageFile.ImageFile) -> None:
     pictures = getattr(image, "n_frames", 1)
     if pictures > 1 and image.format != "MPO":  # cameras' JPEG with previews behind it
         raise UserError(

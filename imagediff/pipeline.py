@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from imagediff.codec import ImageCodec
-from imagediff.settings import Settings
+from imagediff.settings import DEFAULT_GUIDANCE_SCALE, Settings
 from imagediff.sheets import to_pil
 from shared.checkpoints import load_denoiser, load_vae, model_hash, read_config
+from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
@@ -35,6 +37,7 @@ from shared.settings import (
     valid_unicode,
 )
 from shared.text import TextEncoder
+from shared.windows import in_one_piece, windowed_plane
 
 LARGEST = 8  # largest side that is taken, in multiples of the side the model was trained at
 
@@ -102,7 +105,7 @@ class ImagePipeline:
         count: int = 1,
         seed: int = 0,
         steps: int = 25,
-        guidance_scale: float = 4.0,
+        guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
         sampler: str = DEFAULT_SAMPLER,
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
@@ -152,7 +155,7 @@ class ImagePipeline:
         count: int = 1,
         seed: int = 0,
         steps: int = 25,
-        guidance_scale: float = 4.0,
+        guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
         sampler: str = DEFAULT_SAMPLER,
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
@@ -217,12 +220,35 @@ class ImagePipeline:
     def denoise_fn(self, batch: Sequence[Settings]) -> DenoiseFn:
         """The denoiser guided by the prompts of settings that differ in prompt and seed only.
 
-        Works on their latents together, (b c h w). Conditionings made under
-        ``torch.inference_mode`` cannot be differentiated through.
+        Works on their latents together, (b c h w), by windows where those are large. Conditionings
+        made under ``torch.inference_mode`` cannot be differentiated through.
         """
         cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
         uncond = encode_prompts(self.text_encoder, [settings.negative_prompt for settings in batch])
-        return prompt_guidance(self.denoiser, batch[0], self.noise_schedule)(cond, uncond)
+        return self.guided(batch[0], cond, uncond)
+
+    def guided(self, settings: Settings, cond: Conditioning, uncond: Conditioning) -> DenoiseFn:
+        """The denoiser guided by conditionings, with and without a prompt, as settings say."""
+        guide = prompt_guidance(self.denoiser, settings, self.noise_schedule)
+
+        @cache
+        def of(windows: int) -> DenoiseFn:
+            return guide(concatenate([cond] * windows), concatenate([uncond] * windows))
+
+        batch = 1 if cond.context is None else len(cond.context)
+        _, *sides = self.latent_shape(settings.size)
+        _, *native = self.latent_shape(self.native_size)
+        window = [
+            side if side <= in_one_piece(own) else own
+            for side, own in zip(sides, native, strict=True)
+        ]
+        if window == sides:
+            return of(1)
+        height, width = sides
+        rows, columns = window
+        return windowed_plane(
+            lambda x, sigma: of(len(x) // batch)(x, sigma), (height, width), (rows, columns)
+        )
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """c h w of the latents of a picture of this width and height in pixels."""

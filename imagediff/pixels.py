@@ -57,7 +57,7 @@ def with_pixels(
     if colour.mode == "CMYK":
         colours = Image.frombytes("CMYK", colour.size, values.tobytes())
     if picture.image.mode == "1":
-        black = np.where(weight > 0, colours.convert("1"), picture.image)
+        black = np.where(weight > 0, np.asarray(colours.convert("1")), np.asarray(picture.image))
         return replace(picture, image=Image.fromarray(black))
     if picture.image.mode in ("LA", "RGBA") and shows is not None:
         if opaque:
@@ -92,7 +92,7 @@ def _channels(colour: Image.Image) -> np.ndarray:
 def _as_mode(colour: Image.Image, rgb: Image.Image, profile: bytes | None) -> Image.Image:
     """sRGB pixels in the mode and by the profile of ``colour``."""
     if colour.mode == "I;16":
-        luma = np.asarray(rgb, np.float32) @ np.float32([0.299, 0.587, 0.114])
+        luma = np.asarray(rgb, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
         return Image.fromarray(np.rint(luma * 257).clip(0, 65535).astype(np.uint16))
     return _convert(rgb, None, profile, colour.mode) or rgb.convert(colour.mode)
 

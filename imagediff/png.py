@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 
+from imagediff.edit_settings import EditSettings
 from imagediff.settings import Settings
 from shared import provenance
 from shared.errors import UserError
@@ -55,7 +56,8 @@ def read_settings(path: Path, text: dict[str, str]) -> Settings:
     """
     if RECORD not in text:
         raise UserError(f"{str(path)!r} has no record of Duotone's, so it cannot be made again")
-    return provenance.from_json(text[RECORD], Settings)
+    edited = '"task":' in text[RECORD]
+    return provenance.from_json(text[RECORD], EditSettings if edited else Settings)
 
 
 def read_record(path: Path, text: dict[str, str]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from shared.errors import UserError
 from shared.settings import SampleSettings
 
+DEFAULT_GUIDANCE_SCALE = 4.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(SampleSettings):

@@ -29,6 +29,12 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array) for array in to_grey_levels(images)]
 
 
+def from_pil(picture: Image.Image) -> Tensor:
+    """A PIL image in RGB -> (1 3 h w) in [-1, 1]."""
+    levels = torch.from_numpy(np.array(picture))
+    return levels.permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
 def save_sheet(images: Tensor, path: Path, columns: int = 8) -> None:
     """Write pictures (b 3 h w) in [-1, 1] as one PNG of ``columns`` columns."""
     tiles = to_pil(images)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
+from shared.edit_settings import FillSettings
 from shared.errors import UserError
 from shared.settings import GuidanceSettings
 
@@ -140,6 +142,87 @@ def count_and_seed_options(things: str, thing: str) -> Decorator:
     return all_of(
         click.option("--count", default=1, show_default=True, help=f"{things} to make."),
         click.option("--seed", type=int, help=f"Of the first {thing}; the next have seed + 1, ..."),
+    )
+
+
+def _gathered(name: str, kind: type) -> Decorator:
+    """The options that are fields of a dataclass, as one argument of the command."""
+    names = [field.name for field in fields(kind)]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            values = {field: given.pop(field) for field in names}
+            return command(**given, **{name: kind(**values)})
+
+        return gathered  # pyright: ignore[reportReturnType]
+
+    return decorate
+
+
+fill_options = all_of(
+    click.option(
+        "--method",
+        default=FillSettings.method,
+        show_default=True,
+        help="How what is free is filled: consistency, blend, repaint, gradient or posterior.",
+    ),
+    click.option(
+        "--jump-length", default=FillSettings.jump_length, show_default=True, help="RePaint's."
+    ),
+    click.option(
+        "--jump-count", default=FillSettings.jump_count, show_default=True, help="RePaint's."
+    ),
+    click.option("--xi", default=FillSettings.xi, show_default=True, help="The gradient's step."),
+    click.option(
+        "--feather", default=4, show_default=True, help="Pixels of blended border around it."
+    ),
+    _gathered("fill", FillSettings),
+)
+
+
+@dataclass(frozen=True)
+class Making:
+    """What every command asks that makes something out of a file; each the option of its name.
+
+    ``guidance_scale`` None stands for the art's own default.
+    """
+
+    output: Path | None
+    count: int
+    seed: int | None
+    steps: int
+    guidance_scale: float | None
+    sampler: str
+    schedule: str
+    guidance: GuidanceSettings
+    negative_prompt: str
+    model: str
+    device: str
+    dtype: str
+    as_json: bool
+    overwrite: bool
+
+
+def making_options(steps_option: str = "--steps") -> Decorator:
+    """The options of :class:`Making`; the command takes them as one argument, ``making``."""
+    return all_of(
+        click.option(
+            "-o", "--output", type=FILE, help="A file, or an existing folder; else beside you."
+        ),
+        count_and_seed_options("Results", "result"),
+        click.option(
+            steps_option, "steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."
+        ),
+        click.option(
+            "--guidance-scale", type=float, help="How strongly the prompt is followed; 1 is off."
+        ),
+        click.option(
+            "--sampler", default="dpm++2m", show_default=True, help="Name of the sampler."
+        ),
+        all_of(schedule_option, guidance_options, negative_option, model_options),
+        all_of(json_option("result"), overwrite_option),
+        _gathered("making", Making),
     )
 
 

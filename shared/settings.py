@@ -132,8 +132,7 @@ class SampleSettings:
     guidance: GuidanceSettings = PROMPT_ALONE
 
     def __post_init__(self) -> None:
-        if not self.prompt.strip():
-            raise UserError("the prompt is empty; say what to make")
+        self.check_prompt()
         if not 1 <= self.steps <= MAX_STEPS:
             raise UserError(f"steps must be from 1 to {MAX_STEPS}, not {self.steps}")
         if not 0 <= self.seed <= MAX_SEED:
@@ -144,6 +143,11 @@ class SampleSettings:
                 f"not {self.guidance_scale:g}"
             )
         self.guidance.steps(self.steps)
+
+    def check_prompt(self) -> None:
+        """Raise UserError unless there is a prompt; what edits may do without one."""
+        if not self.prompt.strip():
+            raise UserError("the prompt is empty; say what to make")
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON knows them."""

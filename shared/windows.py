@@ -60,7 +60,8 @@ def windowed(
 ) -> DenoiseFn:
     """A ``DenoiseFn`` over a state of ``length`` along ``axis``, made of one over its windows.
 
-    For windows in two axes, let ``denoise_windows`` of the one be ``windowed`` along the other.
+    For windows in two axes, let ``denoise_windows`` of the one be ``windowed`` along the other, as
+    :func:`windowed_plane` does.
 
     Args:
         denoise_windows: gives the ``DenoiseFn`` of the windows that start at given places.
@@ -168,3 +169,30 @@ def _turn(sigma: Tensor) -> float:
     """A share in 0 .. 1 that differs from noise level to noise level, and depends on that alone."""
     golden = (5**0.5 - 1) / 2  # multiples of it spread evenly, however many there are
     return (math.log(max(sigma.flatten()[0].item(), 1e-9)) * 100 * golden) % 1.0
+
+
+def windowed_plane(
+    denoise: DenoiseFn, size: tuple[int, int], window: tuple[int, int], at_once: int = 4
+) -> DenoiseFn:
+    """Windows in both axes of a state of ``size`` (h, w), neighbours sharing half of a window.
+
+    Args:
+        denoise: takes any number of windows of one and the same state, stacked (n * b ...).
+        window: height and width that the network takes, at most.
+        at_once: windows computed in one call, along each axis.
+    """
+
+    def rows(starts: Sequence[int]) -> DenoiseFn:
+        return windowed(lambda _: denoise, size[1], window[1], window[1] // 2, at_once=at_once)
+
+    # One row of windows a call: the columns within it are what is computed together.
+    return windowed(rows, size[0], window[0], window[0] // 2, axis=-2, at_once=1)
+
+
+def in_one_piece(window: int) -> int:
+    """The longest length that is not cut into windows: an eighth more than one.
+
+    A network does not mind so little more than it was trained on, and two windows that share nearly
+    all would cost twice as much.
+    """
+    return window + window // 8
