@@ -11,6 +11,7 @@ import click
 from audiodiff import commands as audio
 from imagediff import commands as images
 from imagediff import edit_commands as pictures
+from imagediff import movie_commands as movies
 from shared.console import (
     DEVICES,
     DTYPES,
@@ -47,7 +48,7 @@ _SOUND = (
     b"\xff\xf2",
     b"FORM",
 )
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff")
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".mp4")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -213,6 +214,45 @@ def extend(
     """Make the picture FILE larger and draw what lies beside it."""
     _need_picture(file, "extend")
     pictures.extend(file, prompt, (left, top, right, bottom), feather, fill, making)
+
+
+@cli.command()
+@click.argument("first", type=FILE)
+@click.argument("second", type=FILE)
+@click.option(
+    "--steps", "frames", default=8, show_default=True, help="Pictures, both ends included."
+)
+@click.option("--prompt", help="What FIRST shows; by default what its own record says, if any.")
+@click.option("--to-prompt", help="What SECOND shows; likewise.")
+@click.option("--strength", default=0.6, show_default=True, help="Of the change in the middle.")
+@click.option("--fps", default=8.0, show_default=True, help="Pictures a second of a movie.")
+@making_options("--sampling-steps")
+def blend(
+    first: Path,
+    second: Path,
+    frames: int,
+    prompt: str | None,
+    to_prompt: str | None,
+    strength: float,
+    fps: float,
+    making: Making,
+) -> None:
+    """Go from the picture FIRST to SECOND: a sheet (.png), or a .gif, .webp or .mp4 file."""
+    for file in (first, second):
+        _need_picture(file, "blend")
+    movies.blend(first, second, frames, (prompt, to_prompt), strength, fps, making)
+
+
+@cli.command()
+@click.argument("script", type=FILE)
+@making_options()
+def animate(script: Path, making: Making) -> None:
+    """Make a .mp4, .gif or .webp file of the keyframes in SCRIPT (YAML or JSON).
+
+    SCRIPT holds `fps`, `size` and `keyframes`, each with `at` (seconds), `prompt`, `seed` and
+    `ease` (linear, in, out, in-out, hold).
+    """
+    movies.animate(script, making)
 
 
 @cli.group(invoke_without_command=True)

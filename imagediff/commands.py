@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imagediff import edit_commands
+from imagediff import edit_commands, movie_commands
 from imagediff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.console import (
     FILE,
@@ -104,10 +104,9 @@ def info(file: Path, as_json: bool) -> None:
     Raises:
         UserError: it is no picture, or does not tell.
     """
-    from imagediff.picture_file import open_picture
     from imagediff.png import read_record
 
-    record = read_record(file, open_picture(file).text)
+    record = read_record(file, _text(file))
     if as_json:
         click.echo(json.dumps(record))
     else:
@@ -128,15 +127,19 @@ def replay(
         UserError: it has no record, or what is needed is not here.
     """
     from imagediff.edit_settings import EditSettings
+    from imagediff.movie_settings import AnimationSettings, BlendSettings
     from imagediff.picture_file import open_picture
     from imagediff.png import difference, read_settings, save_png
     from shared.files import output_paths
 
-    picture = open_picture(file)
-    original, recorded = picture.image, read_settings(file, picture.text)
+    recorded = read_settings(file, _text(file))
     if isinstance(recorded, EditSettings):
         edit_commands.replay(file, recorded, output, model, device, dtype, overwrite)
         return
+    if isinstance(recorded, BlendSettings | AnimationSettings):
+        movie_commands.replay(file, recorded, output, model, device, dtype, overwrite)
+        return
+    original = open_picture(file).image
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], [".png"], overwrite)
 
     from imagediff import ImagePipeline
@@ -162,7 +165,18 @@ def replay(
         (again,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
     save_png(again, path, settings, overwrite)
     click.echo(path)
-    click.echo(difference(original, picture))
+    click.echo(difference(original, again))
+
+
+def _text(file: Path) -> dict[str, str]:
+    """What the picture or movie ``file`` says of how it was made."""
+    if file.suffix.lower() == ".mp4":
+        from imagediff.movies import movie_text
+
+        return movie_text(file)
+    from imagediff.picture_file import read_text
+
+    return read_text(file)
 
 
 @click.command("scenes")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imagediff.edit_settings import Box, Edit, EditSettings, check_margins, parse_box
+from imagediff.sources import file_hash, found, prompt_of
 from shared.console import Making, advance, progress, say
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
@@ -25,7 +26,7 @@ def restyle(
     """Make pictures of PROMPT that keep what ``file`` is like."""
     edit = Edit(
         source=str(file),
-        source_hash=_hash(file),
+        source_hash=file_hash(file),
         task="restyle",
         strength=strength,
         work_side=work_side,
@@ -41,7 +42,7 @@ def vary(
     """Make pictures like ``file``, of what its record says or of a prompt."""
     edit = Edit(
         source=str(file),
-        source_hash=_hash(file),
+        source_hash=file_hash(file),
         task="vary",
         strength=strength,
         work_side=work_side,
@@ -65,13 +66,13 @@ def inpaint(
         raise UserError("say what to fill: either --mask FILE or --box X,Y,W,H")
     edit = Edit(
         source=str(file),
-        source_hash=_hash(file),
+        source_hash=file_hash(file),
         **vars(fill),
         task="inpaint",
         strength=strength,
         box=None if box is None else parse_box(box),
         mask=None if mask is None else str(mask),
-        mask_hash=None if mask is None else _hash(mask),
+        mask_hash=None if mask is None else file_hash(mask),
         feather=feather,
         opaque=opaque,
     )
@@ -90,7 +91,7 @@ def extend(
     check_margins(margins)
     edit = Edit(
         source=str(file),
-        source_hash=_hash(file),
+        source_hash=file_hash(file),
         **vars(fill),
         task="extend",
         margins=margins,
@@ -119,10 +120,10 @@ def replay(
     from shared.files import output_paths
 
     original = open_picture(file)
-    source = open_picture(_found(file, recorded.source, recorded.source_hash))
+    source = open_picture(found(file, recorded.source, recorded.source_hash))
     mask = None
     if recorded.mask is not None:
-        mask = open_picture(_found(file, recorded.mask, recorded.mask_hash))
+        mask = open_picture(found(file, recorded.mask, recorded.mask_hash))
     suffixes = _suffixes(file)
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], suffixes, overwrite)
 
@@ -179,7 +180,7 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     names = [f"{file.stem}-{edit.task}-{seed}" for seed in seeds]
     paths = output_paths(making.output, names, seeds, _suffixes(file), making.overwrite)
     check_format(picture, paths[0])
-    text = _recorded_prompt(picture) if prompt is None else prompt
+    text = prompt_of(picture) if prompt is None else prompt
 
     from imagediff import ImagePipeline
 
@@ -234,46 +235,9 @@ def _made(
     return plan, pictures()
 
 
-def _hash(file: Path) -> str:
-    import hashlib
-
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"there is no file {str(file)!r}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {str(file)!r}: {error}") from None
-
-
-def _found(file: Path, named: str, digest: str | None) -> Path:
-    """A file that an edit was made of: where it was named, or beside its result."""
-    places = [Path(named), file.parent / Path(named).name]
-    present = [place for place in places if place.is_file()]
-    for place in present:
-        if _hash(place) == digest:
-            return place
-    if present:
-        raise UserError(f"{str(present[0])!r} is no longer the file that {str(file)!r} was made of")
-    raise UserError(f"{str(file)!r} was made of {named!r}, which is not there")
-
-
 def _suffixes(file: Path) -> list[str]:
     """All that can be written, the file's own first."""
     from imagediff.picture_file import SUFFIXES
 
     known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
     return sorted(known, key=lambda suffix: suffix != file.suffix.lower())
-
-
-def _recorded_prompt(picture: Picture) -> str:
-    """What the picture's file says that it was made of; nothing if it does not."""
-    from imagediff.png import PARAMETERS, RECORD
-    from shared.provenance import parse_parameters
-
-    try:
-        prompt = json.loads(picture.text.get(RECORD, "{}")).get("prompt")
-    except (ValueError, AttributeError, RecursionError):
-        prompt = None
-    if isinstance(prompt, str):
-        return prompt
-    return parse_parameters(picture.text.get(PARAMETERS, ""))["Prompt"]

@@ -8,6 +8,8 @@ own tables and sampling; written as PNG, its pixels come out as they were.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,12 +93,18 @@ def open_picture(path: Path) -> Picture:
         UserError: no such file, no picture that can be written again, several pictures in one file,
             or a damaged one.
     """
+    with _opened(path) as image:
+        _refuse_others(path, image)
+        orientation = image.getexif().get(ORIENTATION, 1)  # Pillow turns TIFF by itself
+        image.load()  # also reads chunks that stand behind the pixels
+        return _read(image, orientation)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with Image.open(path, formats=list(SUFFIXES)) as image:
-            _refuse_others(path, image)
-            orientation = image.getexif().get(ORIENTATION, 1)  # Pillow turns TIFF by itself
-            image.load()  # also reads chunks that stand behind the pixels
-            return _read(image, orientation)
+            yield image
     except FileNotFoundError:
         raise UserError(f"there is no file {str(path)!r}") from None
     except UnidentifiedImageError:
@@ -105,6 +113,18 @@ def open_picture(path: Path) -> Picture:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {str(path)!r}: {reason}") from None
+
+
+def read_text(path: Path) -> dict[str, str]:
+    """What the file says of how it was made, be it one picture or several.
+
+    Raises:
+        UserError: no such file, no picture, or a damaged one.
+    """
+    with _opened(path) as image:
+        image.load()
+        text = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
+        return text | _own_text(image, image.getexif())
 
 
 def save_picture(
@@ -139,7 +159,7 @@ def save_picture(
             if picture.exif:
                 arguments["exif"] = picture.exif
         else:
-            arguments["exif"] = _exif(picture, text)
+            arguments["exif"] = exif_of(text, picture.exif, picture.orientation)
     if format == "WEBP":
         arguments |= {"lossless": True, "exact": True}
     with whole_file(path, overwrite) as file:
@@ -242,11 +262,12 @@ def _own_text(image: Image.Image, exif: Image.Exif) -> dict[str, str]:
     return text
 
 
-def _exif(picture: Picture, text: dict[str, str]) -> Image.Exif:
+def exif_of(text: dict[str, str], kept: bytes = b"", orientation: int = 1) -> Image.Exif:
+    """EXIF with the record and the `parameters`, beside what is kept."""
     exif = Image.Exif()
-    exif.load(picture.exif)
-    if picture.orientation > 1:
-        exif[ORIENTATION] = picture.orientation
+    exif.load(kept)
+    if orientation > 1:
+        exif[ORIENTATION] = orientation
     if RECORD in text:
         exif[RECORD_TAG] = text[RECORD]
         # As other tools write their `parameters` where there are no text chunks.

@@ -1,11 +1,13 @@
 """PNG files that carry what made them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 
 from imagediff.edit_settings import EditSettings
+from imagediff.movie_settings import AnimationSettings, BlendSettings
 from imagediff.settings import Settings
 from shared import provenance
 from shared.errors import UserError
@@ -56,8 +58,17 @@ def read_settings(path: Path, text: dict[str, str]) -> Settings:
     """
     if RECORD not in text:
         raise UserError(f"{str(path)!r} has no record of Duotone's, so it cannot be made again")
-    edited = '"task":' in text[RECORD]
-    return provenance.from_json(text[RECORD], EditSettings if edited else Settings)
+    return provenance.from_json(text[RECORD], _kind(text[RECORD]))
+
+
+def _kind(record: str) -> type[Settings]:
+    """What sort of settings a record holds; one that cannot be read is refused later."""
+    try:
+        task = json.loads(record).get("task")
+    except (ValueError, AttributeError, RecursionError):
+        return Settings
+    movies = {"blend": BlendSettings, "animate": AnimationSettings}
+    return Settings if task is None else movies.get(task, EditSettings)
 
 
 def read_record(path: Path, text: dict[str, str]) -> dict[str, Any]:

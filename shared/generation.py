@@ -60,6 +60,7 @@ def sample_latents(
     device: torch.device,
     *,
     start: Start | None = None,
+    begin: Tensor | None = None,
     walk: Walk | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -72,6 +73,7 @@ def sample_latents(
         seeds: of each sample (b).
         shape: of one sample's latents, c h w.
         start: begin with this and not with noise alone.
+        begin: (b c h w) of unit variance, the noise to begin with, and not that of the seeds.
         walk: to be used and not the settings' sampler.
         callback: see :mod:`shared.samplers`.
 
@@ -79,7 +81,7 @@ def sample_latents(
         UserError: a sampler, a schedule or steps that there are not.
     """
     sigmas = make_sigmas(settings.schedule, settings.steps, noise_schedule)  # (steps + 1,)
-    noise = seeded_noise(seeds, shape, device)  # (b c h w) float32
+    noise = seeded_noise(seeds, shape, device) if begin is None else begin  # (b c h w) float32
     if start is None or start.strength == 1:
         x = sigmas[0].item() * noise
     else:

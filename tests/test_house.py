@@ -24,7 +24,7 @@ MIB = 2**20
 MODULE_OF = {"pillow": "PIL", "pyfluidsynth": "fluidsynth", "pyyaml": "yaml"}
 HEAVY = {
     *("torch", "transformers", "diffusers", "accelerate", "tokenizers", "numpy", "PIL"),
-    *("scipy", "mido", "soundfile", "torchaudio"),
+    *("scipy", "mido", "soundfile", "torchaudio", "pydantic", "av"),
 }
 
 
