@@ -178,15 +178,6 @@ def hide(channels: Tensor, hidden: Tensor) -> Tensor:
     return channels * ~hidden[..., _OWNERS, :]
 
 
-def mask_randomly(controls: Controls, generator: torch.Generator) -> Controls:
-    """The controls, some of them made unknown as :func:`draw_hidden` has it."""
-    hidden = dict(zip(CONTROLS, draw_hidden(controls.frames, generator), strict=True))
-    return Controls(
-        {name: values * ~hidden[name] for name, values in controls.values.items()},
-        {name: known & ~hidden[name] for name, known in controls.known.items()},
-    )
-
-
 def write_controls(folder: Path) -> None:
     """Write ``controls.json``: which control channels a model was trained with, in their order."""
     write_json(folder / FILE, CONTROLS)

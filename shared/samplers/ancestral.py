@@ -19,8 +19,8 @@ from shared.samplers.common import (
     ancestral,
     denoise_at,
     required,
+    required_above_0,
     steps,
-    within,
 )
 from shared.samplers.ode import midpoint_step
 
@@ -87,9 +87,7 @@ def sample_ddim(
     Raises:
         UserError: eta outside 0 .. 1, or above 0 without ``noise``.
     """
-    within("eta", eta, 0, 1)
-    if eta > 0:
-        noise = required(noise, "DDIM with eta above 0")
+    noise = required_above_0(noise, eta, "DDIM with eta above 0")
     return _euler(denoise, x, sigmas, noise, callback, eta, s_noise=1.0)
 
 
@@ -111,7 +109,7 @@ def sample_euler_ancestral(
     Raises:
         UserError: eta outside 0 .. 1, or above 0 without ``noise``.
     """
-    noise = _checked(noise, eta, "the Euler ancestral sampler")
+    noise = required_above_0(noise, eta, "the Euler ancestral sampler")
     return _euler(denoise, x, sigmas, noise, callback, eta, s_noise)
 
 
@@ -132,15 +130,14 @@ def sample_dpm2_ancestral(
     Raises:
         UserError: eta outside 0 .. 1, or above 0 without ``noise``.
     """
-    noise = _checked(noise, eta, "the DPM2 ancestral sampler")
+    noise = required_above_0(noise, eta, "the DPM2 ancestral sampler")
     for step, sigma, sigma_next in steps(sigmas):
         denoised = denoise_at(denoise, x, sigma)
         if callback is not None:
             callback(step, x, sigma, denoised)
         sigma_down, sigma_up = ancestral(sigma, sigma_next, eta)
         x = midpoint_step(denoise, x, denoised, sigma, sigma_down)
-        if noise is not None and sigma_up > 0:
-            x = add_noise(x, noise, step, s_noise * sigma_up)
+        x = add_noise(x, noise, step, s_noise * sigma_up)
     return x
 
 
@@ -165,7 +162,7 @@ def sample_dpmpp_2s_ancestral(
     Raises:
         UserError: eta outside 0 .. 1, or above 0 without ``noise``.
     """
-    noise = _checked(noise, eta, "the DPM++ 2S ancestral sampler")
+    noise = required_above_0(noise, eta, "the DPM++ 2S ancestral sampler")
     for step, sigma, sigma_next in steps(sigmas):
         denoised = denoise_at(denoise, x, sigma)
         if callback is not None:
@@ -176,8 +173,7 @@ def sample_dpmpp_2s_ancestral(
             x_middle = torch.lerp(denoised, x, middle / sigma)
             denoised = denoise_at(denoise, x_middle, middle)
         x = torch.lerp(denoised, x, sigma_down / sigma)
-        if noise is not None and sigma_up > 0:
-            x = add_noise(x, noise, step, s_noise * sigma_up)
+        x = add_noise(x, noise, step, s_noise * sigma_up)
     return x
 
 
@@ -196,11 +192,5 @@ def _euler(
             callback(step, x, sigma, denoised)
         sigma_down, sigma_up = ancestral(sigma, sigma_next, eta)
         x = torch.lerp(denoised, x, sigma_down / sigma)
-        if noise is not None and sigma_up > 0:
-            x = add_noise(x, noise, step, s_noise * sigma_up)
+        x = add_noise(x, noise, step, s_noise * sigma_up)
     return x
-
-
-def _checked(noise: NoiseFn | None, eta: float, who: str) -> NoiseFn | None:
-    within("eta", eta, 0, 1)
-    return required(noise, who) if eta > 0 else None

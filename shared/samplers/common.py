@@ -79,9 +79,22 @@ def required(noise: NoiseFn | None, who: str) -> NoiseFn:
     return noise
 
 
-def add_noise(x: Tensor, noise: NoiseFn, step: int, scale: float) -> Tensor:
-    """x plus ``scale`` times the noise called ``step``, in x's dtype and on its device."""
-    return x.add(noise(step).to(x), alpha=scale)
+def required_above_0(noise: NoiseFn | None, eta: float, who: str) -> NoiseFn | None:
+    """``noise`` as a sampler with ``eta`` needs it: not at all at 0, or a UserError without it.
+
+    Raises:
+        UserError: eta outside 0 .. 1, or above 0 without ``noise``.
+    """
+    within("eta", eta, 0, 1)
+    return required(noise, who) if eta > 0 else None
+
+
+def add_noise(x: Tensor, noise: NoiseFn | None, step: int, scale: float) -> Tensor:
+    """x plus ``scale`` times the noise called ``step``, in x's dtype and on its device.
+
+    x itself at scale 0, where nothing is drawn, and where there is no noise to add.
+    """
+    return x if noise is None or scale == 0 else x.add(noise(step).to(x), alpha=scale)
 
 
 def in_turn(noise: NoiseFn, like: Tensor) -> Callable[[], Tensor]:

@@ -33,9 +33,8 @@ from shared.samplers.common import (
     denoise_at,
     exponential_target,
     in_turn,
-    required,
+    required_above_0,
     steps,
-    within,
 )
 
 
@@ -62,7 +61,7 @@ def sample_dpmpp_sde(
     Raises:
         UserError: eta outside 0 .. 1, or above 0 without ``noise``.
     """
-    noise = _checked(noise, eta, "the DPM++ SDE sampler")
+    noise = required_above_0(noise, eta, "the DPM++ SDE sampler")
     draw = None if noise is None else in_turn(noise, x)
     for step, sigma, sigma_next in steps(sigmas):
         denoised = denoise_at(denoise, x, sigma)
@@ -105,7 +104,7 @@ def sample_dpmpp_2m_sde(
     Raises:
         UserError: eta outside 0 .. 1, or above 0 without ``noise``.
     """
-    noise = _checked(noise, eta, "the DPM++ 2M SDE sampler")
+    noise = required_above_0(noise, eta, "the DPM++ 2M SDE sampler")
     denoised_last, h_last = None, 0.0
     for step, sigma, sigma_next in steps(sigmas):
         denoised = denoise_at(denoise, x, sigma)
@@ -144,7 +143,7 @@ def sample_dpmpp_3m_sde(
     Raises:
         UserError: eta outside 0 .. 1, or above 0 without ``noise``.
     """
-    noise = _checked(noise, eta, "the DPM++ 3M SDE sampler")
+    noise = required_above_0(noise, eta, "the DPM++ 3M SDE sampler")
     past: list[Tensor] = []  # denoised signals, newest first
     nodes: list[float] = []  # their s
     for step, sigma, sigma_next in steps(sigmas):
@@ -170,8 +169,6 @@ def _step(
     s_noise: float,
 ) -> Tensor:
     x = torch.lerp(target, x, _decay(sigma, sigma_next, eta))
-    if noise is None or sigma_next == 0:
-        return x
     return add_noise(x, noise, step, s_noise * _spread(sigma, sigma_next, eta))
 
 
@@ -183,8 +180,3 @@ def _decay(sigma: float, sigma_next: float, eta: float) -> float:
 def _spread(sigma: float, sigma_next: float, eta: float) -> float:
     """sigma_next sqrt(1 - exp(-2 eta h)), the standard deviation of a step's noise."""
     return sigma_next * math.sqrt(1 - (sigma_next / sigma) ** (2 * eta))
-
-
-def _checked(noise: NoiseFn | None, eta: float, who: str) -> NoiseFn | None:
-    within("eta", eta, 0, 1)
-    return required(noise, who) if eta > 0 else None
