@@ -62,8 +62,9 @@ def consistent(denoise: DenoiseFn, linear: LinearMap, y: Tensor) -> DenoiseFn:
     """Make the estimate agree with y: ``denoised + A^+ (y - A denoised)``, ``A^+ A`` a projection.
 
     The nearest estimate with ``A denoised = y`` (DDNM, Wang et al. 2022, arXiv 2212.00490, Eq. 13;
-    the "data consistency" of 2311.00613). For y without noise. The result keeps y exactly, but the
-    rest follows y only through the noisy state that it leads to: an approximation of the posterior.
+    the "data consistency" of 2311.00613 is this on the noisy state). For y without noise. The
+    result keeps y exactly, but the rest follows y only through the noisy state that it leads to: an
+    approximation of the posterior.
     """
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def score_step(xi: float) -> Step:
 
 
 def ddpm_step(xi: float, sigmas: Tensor, eta: float = 1.0) -> Step:
-    """The paper's DDPM form: after the step, ``x <- x - xi * grad_x_t loss`` (2311.00613).
+    """The paper's DDPM form: after the step, ``x <- x - xi * grad_x_t loss`` (2311.00613, Alg. 1).
 
     Both are variance-preserving states there, so here the next state moves by
     ``-xi sqrt((1 + sigma^2) (1 + sigma_next^2)) g``. Constant xi: 3e-2 for
@@ -61,11 +61,11 @@ def ddpm_step(xi: float, sigmas: Tensor, eta: float = 1.0) -> Step:
 
 
 def ddim_step(xi: float, sigmas: Tensor, eta: float = 0.0) -> Step:
-    """The paper's DDIM form: the noise estimate moves by xi sigma_t grad loss, x0 stays.
+    """The paper's DDIM form: ``noise <- noise - xi sigma_t grad_x_t loss``, x0 stays (Algorithm 2).
 
     sigma_t is the variance-preserving ``sigma / sqrt(1 + sigma^2)``, which cancels the gradient's
-    factor: the noise moves by ``xi sigma g``, so the next state by ``sigma_down`` times that. Its
-    direction is the one in which the loss falls; as x0 stays, the step to 0 is not guided.
+    factor: the noise moves by ``-xi sigma g``, so the next state by ``sigma_down`` times that. As
+    x0 is not estimated anew from it, the step to 0 is not guided.
 
     Args:
         sigmas, eta: the sampler's grid and eta.
