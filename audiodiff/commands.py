@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from audiodiff.settings import DEFAULT_GUIDANCE_SCALE, DEFAULT_LOUDNESS
+from audiodiff.control_options import METER, asked_controls, control_options
+from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.console import (
     FILE,
     advance,
@@ -35,17 +36,20 @@ from shared.settings import GuidanceSettings
 @click.option(
     "-o", "--output", type=FILE, help="A .wav, .flac, .mp3 or .ogg file, or an existing folder."
 )
-@click.option("--seconds", type=float, help="Length, 0.5 to 600.  [default: 6]")
+@click.option(
+    "--seconds", type=float, help="Length, 0.5 to 600.  [default: 6, or as long as controls last]"
+)
 @click.option("--bpm", type=float, help="Beats a minute, whatever the prompt says.")
 @click.option("--key", help="Such as 'A minor', whatever the prompt says.")
-@click.option("--meter", type=int, help="Beats a bar, whatever the prompt says.")
+@click.option("--meter", type=METER, help="Such as 3/4, whatever the prompt says.")
+@control_options
 @click.option("--loop", type=int, metavar="BARS", help="A loop of so many bars, without a seam.")
 @count_and_seed_options("Clips", "clip")
 @all_of(
     sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
 )
 @click.option("--sample-rate", type=int, help="In Hz; by default the model's own.")
-@click.option("--loudness", default=DEFAULT_LOUDNESS, show_default=True, help="In LUFS.")
+@click.option("--loudness", type=float, help="In LUFS.  [default: -16, or as --dynamics say]")
 @all_of(model_options, json_option("clip"), overwrite_option)
 def music(
     prompt: str,
@@ -64,7 +68,7 @@ def music(
     guidance: GuidanceSettings,
     negative_prompt: str,
     sample_rate: int | None,
-    loudness: float,
+    loudness: float | None,
     model: str,
     device: str,
     dtype: str,
@@ -75,28 +79,22 @@ def music(
     import secrets
 
     from audiodiff.audio_file import FORMATS
-    from audiodiff.settings import DEFAULT_SECONDS, check_output, check_seconds, check_wishes
-    from audiodiff.wishes import loop_seconds
-    from shared.errors import UserError
+    from audiodiff.inputs.read import read_sketch
+    from audiodiff.settings import check_output
     from shared.files import output_paths, slug
     from shared.models import find_model
     from shared.settings import check_count
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
-    check_wishes(bpm, key, meter, loop)
-    if loop is None:
-        length = DEFAULT_SECONDS if seconds is None else seconds
-    elif seconds is None:
-        length = loop_seconds(prompt, bpm, meter, loop)
-    else:
-        raise UserError("--loop says the length in bars; --seconds cannot be given with it")
-    check_seconds(length)
     find_model(model, "music")
+    outline = read_sketch(asked_controls(), prompt, seconds, bpm, key, meter, loop)
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i) for i in range(count)]
     names = [f"{slug(prompt)}-{s}" for s in seeds]
     paths = output_paths(output, names, seeds, list(FORMATS), overwrite)
+    if loudness is None:
+        loudness = outline.loudness()
     if sample_rate is not None:
         from audiodiff.clip import check_format
 
@@ -108,11 +106,12 @@ def music(
     pipeline = MusicPipeline.load(model, device, dtype)
     plan = pipeline.plan(
         prompt,
-        seconds=length,
-        bpm=bpm,
+        seconds=outline.seconds,
+        bpm=outline.bpm,
         key=key,
-        meter=meter,
+        meter=outline.meter,
         loop=loop,
+        sketch=outline.sketch,
         negative_prompt=negative_prompt,
         count=count,
         seed=first,
@@ -124,9 +123,8 @@ def music(
         sample_rate=sample_rate,
         loudness=loudness,
     )
-    for remark in pipeline.remarks(prompt, bpm, key, meter, loop) + pipeline.remarks(
-        negative_prompt
-    ):
+    about = pipeline.remarks(prompt, outline.bpm, key, outline.meter, loop)
+    for remark in (*outline.notes, *about, *pipeline.remarks(negative_prompt)):
         say(f"Note: {remark}")
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
         clips = pipeline.generate(plan, callback=lambda *_: advance(bar))
@@ -202,6 +200,7 @@ def replay(
         key=recorded.key,
         meter=recorded.meter,
         loop=recorded.loop,
+        sketch=recorded.sketch,
         negative_prompt=recorded.negative_prompt,
         seed=recorded.seed,
         steps=recorded.steps,

@@ -7,21 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from audiodiff import long_clips
 from audiodiff.clip import Clip
 from audiodiff.codec import MusicCodec
-from audiodiff.controls import CHANNELS, Controls, check_controls, to_tensor
+from audiodiff.controls import Controls, check_controls
 from audiodiff.finish import finish
 from audiodiff.guided_windows import guided_windows
-from audiodiff.loops import circle, decode_circle, stated_controls
+from audiodiff.loops import circle, decode_circle
 from audiodiff.settings import (
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_LOUDNESS,
     MusicSettings,
     check_wishes,
 )
+from audiodiff.sketch import Sketch
+from audiodiff.told import check_channels, lessened, stacked, told
 from audiodiff.wishes import loop_seconds, read_wishes, wishes_of
 from shared.checkpoints import load_denoiser, model_hash, read_config
 from shared.conditioning import Conditioning
@@ -29,7 +30,7 @@ from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
 from shared.generation import sample_latents, sampling_mode
-from shared.guidance import Guidance, compose
+from shared.guidance import Guidance, autoguidance, compose
 from shared.models import find_model
 from shared.naming import choose
 from shared.pipelines import batches, encode_prompts, for_sampling, prompt_remarks
@@ -92,7 +93,7 @@ class MusicPipeline:
         for_sampling(codec.vae)
         unet = read_config(found.folder / "unet")
         sides = unet.get("sample_size") or 64  # of the latents
-        _check_channels(found.name, unet, codec)
+        check_channels(found.name, unet, codec)
         return cls(
             name=found.name,
             folder=found.folder,
@@ -126,6 +127,7 @@ class MusicPipeline:
         sample_rate: int | None = None,
         loudness: float = DEFAULT_LOUDNESS,
         guidance: GuidanceSettings = PROMPT_ALONE,
+        sketch: Sketch | None = None,
         controls: Controls | None = None,
         callback: Callback | None = None,
         guidances: Sequence[Guidance] = (),
@@ -148,8 +150,9 @@ class MusicPipeline:
             sample_rate: of the clips in Hz; None for the model's own.
             loudness: of the clips in LUFS.
             guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
-            controls: what to follow moment by moment, instead of the tempo, key and chords that
-                prompt and options state; no shorter than the clip.
+            sketch: a tune, chords, a rhythm, curves to keep; see :mod:`audiodiff.inputs`.
+            controls: what to follow moment by moment, instead of all that prompt, options and
+                sketch tell the control channels; no shorter than the clip.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
             guidances: more that steers, see :meth:`generate`.
 
@@ -176,9 +179,10 @@ class MusicPipeline:
             sample_rate=sample_rate,
             loudness=loudness,
             guidance=guidance,
+            sketch=sketch,
         )
-        told = controls and [controls] * len(plan)
-        return list(self.generate(plan, callback, told, guidances=guidances))
+        given = controls and [controls] * len(plan)
+        return list(self.generate(plan, callback, given, guidances=guidances))
 
     def plan(
         self,
@@ -199,6 +203,7 @@ class MusicPipeline:
         sample_rate: int | None = None,
         loudness: float = DEFAULT_LOUDNESS,
         guidance: GuidanceSettings = PROMPT_ALONE,
+        sketch: Sketch | None = None,
     ) -> list[MusicSettings]:
         """The settings of each clip that a call with these arguments makes, checked.
 
@@ -225,6 +230,7 @@ class MusicPipeline:
                 loop=loop,
                 sample_rate=own_rate if sample_rate is None else sample_rate,
                 loudness=float(loudness),
+                sketch=sketch,
                 model=self.name,
                 model_hash=self.hash,
                 device=self.device.type,
@@ -255,10 +261,10 @@ class MusicPipeline:
         each may take gradients through it. They get the whole latents, of all windows, of a batch
         (see :meth:`batches`).
         """
-        told = list(controls or [None] * len(plan))
-        if len(told) != len(plan):
-            raise UserError(f"{len(told)} controls do not suit {len(plan)} clips")
-        for own, settings in zip(told, plan, strict=True):
+        given = list(controls or [None] * len(plan))
+        if len(given) != len(plan):
+            raise UserError(f"{len(given)} controls do not suit {len(plan)} clips")
+        for own, settings in zip(given, plan, strict=True):
             needed = self._needed_frames(settings.seconds)
             if own is not None and own.frames < needed:
                 raise UserError(
@@ -266,7 +272,7 @@ class MusicPipeline:
                 )
         done = 0
         for batch in self.batches(plan):
-            yield from self._sample(batch, told[done : done + len(batch)], callback, guidances)
+            yield from self._sample(batch, given[done : done + len(batch)], callback, guidances)
             done += len(batch)
 
     def batches(self, plan: Sequence[MusicSettings]) -> Iterator[list[MusicSettings]]:
@@ -339,16 +345,18 @@ class MusicPipeline:
         Args:
             controls: one for each, in place of what its prompt and options state; None is that.
         """
-        wishes = [wishes_of(one) for one in batch]
-        given = controls or [None] * len(batch)
-        told = [
-            to_tensor(own or stated_controls(wish, one.loop, frames), self.codec.rows)[..., :frames]
-            for own, wish, one in zip(given, wishes, batch, strict=True)
-        ]
-        # Frames sampled beyond the end of given controls are unknown: all zero.
-        told = [F.pad(channels, (0, frames - channels.shape[-1])) for channels in told]
-        concat = torch.stack(told).to(self.device)  # (b channels rows frames)
-        cond = self._encode([wish.text for wish in wishes], concat)
+        everything = told(batch, frames, controls)
+        denoise = self._denoise_fn(batch, everything, frames)
+        for weight, fewer in lessened(batch, everything):
+            denoise = autoguidance(denoise, self._denoise_fn(batch, fewer, frames), weight)
+        return denoise
+
+    def _denoise_fn(
+        self, batch: Sequence[MusicSettings], controls: Sequence[Controls], frames: int
+    ) -> DenoiseFn:
+        """The denoiser guided by prompts, with these controls."""
+        concat = stacked(controls, self.codec.rows, frames).to(self.device)
+        cond = self._encode([wishes_of(one).text for one in batch], concat)
         # Nothing is known there, so that guidance is towards the controls as well.
         nothing = torch.zeros_like(concat)
         uncond = self._encode([settings.negative_prompt for settings in batch], nothing)
@@ -374,13 +382,3 @@ class MusicPipeline:
         samples = made[0].float().cpu().numpy()  # (2 s)
         samples = finish(samples, self.codec.front_end.sample_rate, settings)
         return Clip(samples, settings.sample_rate, settings)
-
-
-def _check_channels(name: str, unet: dict, codec: MusicCodec) -> None:
-    wanted = (codec.channels + CHANNELS, codec.channels)
-    found = (unet.get("in_channels"), unet.get("out_channels"))
-    if found != wanted:
-        raise UserError(
-            f"model {name!r} is not whole: its unet has {found[0]} channels in and {found[1]} out, "
-            f"its latents and controls are {wanted[0]} and {wanted[1]}"
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from audiodiff.sketch import Sketch
 from audiodiff.theory import parse_key
 from shared.errors import UserError
 from shared.settings import SampleSettings
@@ -33,6 +34,7 @@ class MusicSettings(SampleSettings):
         meter: beats a bar, whatever the prompt says; None leaves it to the prompt.
         loop: bars of a clip whose end goes on at its beginning; None for one that ends. Its
             ``seconds`` are those bars at the tempo that bpm or prompt state.
+        sketch: what of the clip was laid down beforehand.
 
     Raises:
         UserError: a number that cannot be, or a key that is none.
@@ -45,6 +47,7 @@ class MusicSettings(SampleSettings):
     loudness: float
     meter: int | None = None
     loop: int | None = None
+    sketch: Sketch | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,9 +56,10 @@ class MusicSettings(SampleSettings):
         check_output(self.sample_rate, self.loudness)
 
     def measures(self) -> Mapping[str, object]:
-        """Length, tempo, key, rate and loudness, as far as they are set."""
+        """Length, tempo, key, what was given, rate and loudness, as far as they are set."""
         values: dict[str, object] = {"Seconds": self.seconds, "BPM": self.bpm, "Key": self.key}
         values |= {"Meter": self.meter, "Loop": self.loop and f"{self.loop} bars"}
+        values["Controls"] = self.sketch and ", ".join(self.sketch.parts())
         stated = {name: value for name, value in values.items() if value is not None}
         return stated | {"Sample rate": self.sample_rate, "Loudness": f"{self.loudness:g} LUFS"}
 

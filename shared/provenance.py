@@ -124,6 +124,8 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if typing.get_origin(hint) is tuple and isinstance(value, list):
         parts = typing.get_args(hint)
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            return tuple(_typed(name, item, parts[0]) for item in value)
         if len(parts) == len(value):
             return tuple(_typed(name, *pair) for pair in zip(value, parts, strict=True))
     elif isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):

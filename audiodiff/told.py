@@ -1,0 +1,60 @@
+"""What a model is told beside the words: the control channels of each clip of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiodiff.codec import MusicCodec
+from audiodiff.controls import CHANNELS, Controls, to_tensor
+from audiodiff.loops import stated_controls
+from audiodiff.settings import MusicSettings
+from audiodiff.sketch_controls import by_weight, overlaid, without
+from audiodiff.wishes import wishes_of
+from shared.errors import UserError
+
+
+def told(
+    batch: Sequence[MusicSettings], frames: int, controls: Sequence[Controls | None] | None
+) -> list[Controls]:
+    """The controls of each clip: its own, or what its prompt, options and sketch tell."""
+    given = controls or [None] * len(batch)
+    return [
+        own or overlaid(stated_controls(wishes_of(one), one.loop, frames), one.sketch)
+        for own, one in zip(given, batch, strict=True)
+    ]
+
+
+def lessened(
+    batch: Sequence[MusicSettings], everything: Sequence[Controls]
+) -> list[tuple[float, list[Controls]]]:
+    """Weights other than 1 in the batch's sketch, with the controls less those that have it.
+
+    A weight is a guidance scale: between, and beyond, the results without and with a control.
+    """
+    sketch = batch[0].sketch
+    weights = {} if sketch is None else by_weight(sketch)
+    return [
+        (weight, [without(one, names) for one in everything]) for weight, names in weights.items()
+    ]
+
+
+def stacked(controls: Sequence[Controls], rows: int, frames: int) -> Tensor:
+    """Controls as channels (b CHANNELS rows frames); beyond their end, all is unknown: zero."""
+    channels = [to_tensor(one, rows)[..., :frames] for one in controls]
+    return torch.stack([F.pad(one, (0, frames - one.shape[-1])) for one in channels])
+
+
+def check_channels(name: str, unet: Mapping[str, Any], codec: MusicCodec) -> None:
+    """Raise UserError unless a U-Net's config has the channels of latents and controls."""
+    wanted = (codec.channels + CHANNELS, codec.channels)
+    found = (unet.get("in_channels"), unet.get("out_channels"))
+    if found != wanted:
+        raise UserError(
+            f"model {name!r} is not whole: its unet has {found[0]} channels in and {found[1]} out, "
+            f"its latents and controls are {wanted[0]} and {wanted[1]}"
+        )
