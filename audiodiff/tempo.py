@@ -13,6 +13,7 @@ ONSET_RATE = 100  # values of the onset strength a second
 SLOWEST, FASTEST = 50.0, 200.0  # beats a minute that are told apart
 PRIOR_TEMPO = 110.0  # the commonest tempo
 PRIOR_WIDTH = 0.8  # standard deviation of tempi round it, octaves
+PHASES = 48  # parts of a beat at which steady beats may begin
 CANDIDATES = 481  # tempi tried, 0.3 % apart
 TEETH = 4  # beats that the comb looks back
 EDGE = 5  # values of the onset strength at the start, where everything seems to begin
@@ -127,6 +128,25 @@ def onset_tempo(onsets: np.ndarray) -> float | None:
         return None
     prior = np.exp(-0.5 * (np.log2(tempi / PRIOR_TEMPO) / PRIOR_WIDTH) ** 2)
     return float(tempi[np.argmax(np.clip(comb, 0, None) * prior)])
+
+
+def steady_beats(onsets: np.ndarray, bpm: float) -> np.ndarray:
+    """The times of even beats of a tempo, seconds, that an onset strength supports best.
+
+    All phases are tried; the mean strength at the beats decides. Where the tempo is known and does
+    not change, this is far surer than trackers that have to find it.
+
+    Args:
+        onsets: (t,) as of `onset_strength`.
+    """
+    strength = blurred(onsets)
+    strength[:EDGE] = 0
+    end, period = len(onsets) / ONSET_RATE, 60 / bpm
+    times = np.arange(0, end, period) + np.arange(PHASES)[:, None] * period / PHASES
+    inside = times < end
+    values = np.interp(times * ONSET_RATE, np.arange(len(onsets)), strength) * inside
+    phase = int(np.argmax(values.sum(axis=1) / np.maximum(inside.sum(axis=1), 1)))
+    return times[phase][inside[phase]]
 
 
 def same_tempo(estimate: float | None, true: float, octaves: bool, tolerance: float = 0.04) -> bool:

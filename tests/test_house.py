@@ -25,7 +25,7 @@ MODULE_OF = {"pillow": "PIL", "pyfluidsynth": "fluidsynth", "pyyaml": "yaml"}
 HEAVY = {
     *("torch", "transformers", "diffusers", "accelerate", "tokenizers", "numpy", "PIL"),
     *("scipy", "mido", "soundfile", "torchaudio", "pydantic", "av"),
-    *("librosa", "numba"),
+    *("librosa", "numba", "mir_eval"),
 }
 
 
