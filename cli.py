@@ -25,6 +25,7 @@ from shared.console import (
 )
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
+from shared.sampler_commands import Comparing, comparing_options, samplers
 
 Trainer = Callable[[Path, Path, Path, bool], None]
 
@@ -253,6 +254,27 @@ def animate(script: Path, making: Making) -> None:
     `ease` (linear, in, out, in-out, hold).
     """
     movies.animate(script, making)
+
+
+cli.add_command(samplers)
+
+
+@samplers.command("compare")
+@click.argument("prompt")
+@click.option("--art", type=click.Choice(["image", "music"]), default="image", show_default=True)
+@click.option("--seconds", type=float, help="Length of the clips; by default 6.")
+@comparing_options
+def compare(prompt: str, art: str, seconds: float | None, comparing: Comparing) -> None:
+    """Make PROMPT from one seed by several samplers in several numbers of steps, to choose by.
+
+    Pictures come as one labelled sheet, music as a folder of clips with a sheet of spectrograms.
+    """
+    if art == "music":
+        audio.compare_samplers(prompt, seconds, comparing)
+    elif seconds is not None:
+        raise UserError("--seconds is the length of clips; pictures have none")
+    else:
+        images.compare_samplers(prompt, comparing)
 
 
 @cli.group(invoke_without_command=True)

@@ -10,6 +10,7 @@ import click
 
 from audiodiff.control_options import METER, asked_controls, control_options
 from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
+from shared.comparison import parse_comparison
 from shared.console import (
     FILE,
     advance,
@@ -28,6 +29,7 @@ from shared.console import (
     show,
     workers_option,
 )
+from shared.sampler_commands import Comparing
 from shared.settings import GuidanceSettings
 
 
@@ -219,6 +221,59 @@ def replay(
     click.echo(path)
     # As read back: files keep 16 bits of a sample, or less.
     click.echo(difference(original, read_audio(path)[0]))
+
+
+def compare_samplers(prompt: str, seconds: float | None, comparing: Comparing) -> None:
+    """Play the prompt with every sampler in every number of steps: clips and their spectrograms."""
+    import secrets
+
+    from audiodiff.settings import check_seconds
+    from shared.files import folder_paths, slug
+    from shared.models import find_model
+
+    comparison = parse_comparison(comparing.names, comparing.steps)
+    seconds = 6.0 if seconds is None else seconds
+    check_seconds(seconds)
+    find_model(comparing.model, "music")
+    seed = secrets.randbelow(2**31) if comparing.seed is None else comparing.seed
+    folder = comparing.output or Path(f"{slug(prompt)}-{seed}-samplers")
+    names = [f"{sampler}-{steps}.wav" for sampler, steps in comparison.pairs()]
+    *paths, sheet = folder_paths(folder, [*names, "spectrograms.png"], comparing.overwrite)
+    scale = comparing.guidance_scale
+
+    from audiodiff import MusicPipeline
+    from audiodiff.plot import draw_spectrogram, stack
+    from shared.files import whole_file
+
+    pipeline = MusicPipeline.load(comparing.model, comparing.device, comparing.dtype)
+    plan = [
+        settings
+        for sampler, steps in comparison.pairs()
+        for settings in pipeline.plan(
+            prompt,
+            seconds=seconds,
+            negative_prompt=comparing.negative_prompt,
+            seed=seed,
+            steps=steps,
+            guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+            sampler=sampler,
+            schedule=comparing.schedule,
+            guidance=comparing.guidance,
+        )
+    ]
+    for remark in pipeline.remarks(prompt) + pipeline.remarks(comparing.negative_prompt):
+        say(f"Note: {remark}")
+    folder.mkdir(exist_ok=True)
+    drawn = []
+    with progress(sum(settings.steps for settings in plan), "step") as bar:
+        clips = pipeline.generate(plan, callback=lambda *_: advance(bar))
+        for path, caption, clip in zip(paths, comparison.captions(), clips, strict=True):
+            clip.save(path, comparing.overwrite)
+            drawn.append(draw_spectrogram(clip.samples, clip.sample_rate, caption))
+            bar.write(str(path), file=sys.stdout)
+    with whole_file(sheet, comparing.overwrite) as file:
+        stack(drawn, columns=len(comparison.steps)).save(file, format="PNG")
+    click.echo(sheet)
 
 
 @click.command("music")

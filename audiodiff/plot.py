@@ -76,13 +76,17 @@ def save_spectrogram(
         picture.save(file, format="PNG")
 
 
-def stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one width, one below the other."""
-    sheet = Image.new("RGB", (pictures[0].width, sum(p.height for p in pictures)), "white")
+def stack(pictures: Sequence[Image.Image], columns: int = 1) -> Image.Image:
+    """Pictures of one width, in rows of ``columns``."""
+    rows = [pictures[first : first + columns] for first in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture in row) for row in rows]
+    width = pictures[0].width
+    sheet = Image.new("RGB", (width * len(rows[0]), sum(heights)), "white")
     y = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, y))
-        y += picture.height
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (column * width, y))
+        y += height
     return sheet
 
 

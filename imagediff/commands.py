@@ -8,6 +8,7 @@ import click
 
 from imagediff import edit_commands, movie_commands
 from imagediff.settings import DEFAULT_GUIDANCE_SCALE
+from shared.comparison import parse_comparison
 from shared.console import (
     FILE,
     advance,
@@ -26,6 +27,7 @@ from shared.console import (
     show,
     workers_option,
 )
+from shared.sampler_commands import Comparing
 from shared.settings import GuidanceSettings
 
 
@@ -177,6 +179,48 @@ def _text(file: Path) -> dict[str, str]:
     from imagediff.picture_file import read_text
 
     return read_text(file)
+
+
+def compare_samplers(prompt: str, comparing: Comparing) -> None:
+    """Draw the prompt with every sampler in every number of steps, as one labelled sheet."""
+    import secrets
+
+    from shared.files import output_paths, slug
+    from shared.models import find_model
+
+    comparison = parse_comparison(comparing.names, comparing.steps)
+    find_model(comparing.model)
+    seed = secrets.randbelow(2**31) if comparing.seed is None else comparing.seed
+    name = f"{slug(prompt)}-{seed}-samplers"
+    (path,) = output_paths(comparing.output, [name], [""], [".png"], comparing.overwrite)
+    scale = comparing.guidance_scale
+
+    from imagediff import ImagePipeline
+    from imagediff.png import save_comparison
+    from imagediff.sheets import captioned_sheet
+
+    pipeline = ImagePipeline.load(comparing.model, comparing.device, comparing.dtype)
+    plan = [
+        settings
+        for sampler, steps in comparison.pairs()
+        for settings in pipeline.plan(
+            prompt,
+            negative_prompt=comparing.negative_prompt,
+            seed=seed,
+            steps=steps,
+            guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+            sampler=sampler,
+            schedule=comparing.schedule,
+            guidance=comparing.guidance,
+        )
+    ]
+    for remark in pipeline.remarks(prompt) + pipeline.remarks(comparing.negative_prompt):
+        say(f"Note: {remark}")
+    with progress(sum(settings.steps for settings in plan), "step") as bar:
+        pictures = list(pipeline.generate(plan, callback=lambda *_: advance(bar)))
+    sheet = captioned_sheet(pictures, comparison.captions(), columns=len(comparison.steps))
+    save_comparison(sheet, path, comparison, plan[0], comparing.overwrite)
+    click.echo(path)
 
 
 @click.command("scenes")

@@ -1,6 +1,7 @@
 """PNG files that carry what made them."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from imagediff.edit_settings import EditSettings
 from imagediff.movie_settings import AnimationSettings, BlendSettings
 from imagediff.settings import Settings
 from shared import provenance
+from shared.comparison import Comparison
 from shared.errors import UserError
 from shared.files import whole_file
 
 RECORD = "duotone"  # chunk with the complete JSON record
+COMPARISON = "duotone-comparison"  # chunk of a sheet of several pictures
 PARAMETERS = "parameters"  # chunk that other image tools read
 
 
@@ -28,6 +31,28 @@ def save_png(image: Image.Image, path: Path, settings: Settings, overwrite: bool
     chunks.add_itxt(RECORD, provenance.to_json(settings))
     with whole_file(path, overwrite) as file:
         image.save(file, format="PNG", pnginfo=chunks)
+
+
+def save_comparison(
+    sheet: Image.Image,
+    path: Path,
+    comparison: Comparison,
+    first: Settings,
+    overwrite: bool = False,
+) -> None:
+    """Write a sheet of pictures that differ in sampler and steps, with what made them inside.
+
+    Args:
+        first: the settings of the first; all have its other values.
+
+    Raises:
+        UserError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
+    """
+    chunks = PngImagePlugin.PngInfo()
+    same = {k: v for k, v in first.record().items() if k not in ("sampler", "steps")}
+    chunks.add_itxt(COMPARISON, json.dumps(asdict(comparison) | same))
+    with whole_file(path, overwrite) as file:
+        sheet.save(file, format="PNG", pnginfo=chunks)
 
 
 def open_png(path: Path) -> tuple[Image.Image, dict[str, str]]:
@@ -56,6 +81,10 @@ def read_settings(path: Path, text: dict[str, str]) -> Settings:
     Raises:
         UserError: it has no record of Duotone's, or a broken one.
     """
+    if COMPARISON in text:
+        raise UserError(
+            f"{str(path)!r} is a sheet of several pictures; duotone samplers compare makes such"
+        )
     if RECORD not in text:
         raise UserError(f"{str(path)!r} has no record of Duotone's, so it cannot be made again")
     return provenance.from_json(text[RECORD], _kind(text[RECORD]))
@@ -79,6 +108,8 @@ def read_record(path: Path, text: dict[str, str]) -> dict[str, Any]:
     """
     if RECORD in text:
         return read_settings(path, text).record()
+    if COMPARISON in text:
+        return json.loads(text[COMPARISON])
     if PARAMETERS in text:
         return provenance.parse_parameters(text[PARAMETERS])
     raise UserError(f"{str(path)!r} does not tell what made it (no {PARAMETERS!r} text in it)")

@@ -12,7 +12,7 @@ import click
 
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
-from shared.settings import GuidanceSettings
+from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, GuidanceSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -44,7 +44,10 @@ def sampling_options(guidance_scale: float) -> Decorator:
             help="How strongly the prompt is followed; 1 is off.",
         ),
         click.option(
-            "--sampler", default="dpm++2m", show_default=True, help="Name of the sampler."
+            "--sampler",
+            default=DEFAULT_SAMPLER,
+            show_default=True,
+            help="Name of the sampler; duotone samplers lists them.",
         ),
     )
 
@@ -111,7 +114,10 @@ def _interval(text: str) -> tuple[float, float]:
 
 negative_option = click.option("--negative-prompt", default="", help="What to move away from.")
 schedule_option = click.option(
-    "--schedule", default="karras", show_default=True, help="Spacing of noise levels."
+    "--schedule",
+    default=DEFAULT_SCHEDULE,
+    show_default=True,
+    help="Spacing of noise levels; duotone samplers --schedules lists them.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 workers_option = click.option(
@@ -145,17 +151,17 @@ def count_and_seed_options(things: str, thing: str) -> Decorator:
     )
 
 
-def _gathered(name: str, kind: type) -> Decorator:
+def gathered(name: str, kind: type) -> Decorator:
     """The options that are fields of a dataclass, as one argument of the command."""
     names = [field.name for field in fields(kind)]
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def gathered(**given: Any) -> Any:
+        def gathering(**given: Any) -> Any:
             values = {field: given.pop(field) for field in names}
             return command(**given, **{name: kind(**values)})
 
-        return gathered  # pyright: ignore[reportReturnType]
+        return gathering  # pyright: ignore[reportReturnType]
 
     return decorate
 
@@ -177,7 +183,7 @@ fill_options = all_of(
     click.option(
         "--feather", default=4, show_default=True, help="Pixels of blended border around it."
     ),
-    _gathered("fill", FillSettings),
+    gathered("fill", FillSettings),
 )
 
 
@@ -218,11 +224,14 @@ def making_options(steps_option: str = "--steps") -> Decorator:
             "--guidance-scale", type=float, help="How strongly the prompt is followed; 1 is off."
         ),
         click.option(
-            "--sampler", default="dpm++2m", show_default=True, help="Name of the sampler."
+            "--sampler",
+            default=DEFAULT_SAMPLER,
+            show_default=True,
+            help="Name of the sampler; duotone samplers lists them.",
         ),
         all_of(schedule_option, guidance_options, negative_option, model_options),
         all_of(json_option("result"), overwrite_option),
-        _gathered("making", Making),
+        gathered("making", Making),
     )
 
 

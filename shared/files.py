@@ -66,6 +66,19 @@ def output_paths(
     return paths
 
 
+def folder_paths(folder: Path, names: Sequence[str], overwrite: bool = False) -> list[Path]:
+    """Paths of files in a folder that may not be there yet, checked before anything is computed.
+
+    Raises:
+        UserError: a file in the way, or the folder or the one it is to be in not writable.
+    """
+    check_writable(folder if folder.exists() else folder.parent)
+    paths = [folder / name for name in names]
+    for path in paths:
+        _refuse_existing(path, overwrite)
+    return paths
+
+
 def check_writable(folder: Path) -> None:
     """Raise UserError unless files can be made in ``folder``."""
     if not folder.exists():

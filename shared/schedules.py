@@ -261,6 +261,10 @@ class SigmaGrid:
     summary: str
     paper: str
 
+    def record(self, name: str) -> dict[str, Any]:
+        """What one needs to know to choose it, as JSON knows it."""
+        return {"name": name, "summary": self.summary, "paper": self.paper}
+
 
 def _over_range(grid: Callable[[int, float, float], Tensor], summary: str, paper: str) -> SigmaGrid:
     """The entry of a grid that takes (steps, sigma_min, sigma_max): the trained range."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -52,6 +52,17 @@ class Sampler:
     stochastic: bool
     summary: str
     paper: str
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What one needs to know to choose it, as JSON knows it."""
+        return {
+            "name": name,
+            "order": self.order,
+            "evaluations_per_step": self.evaluations_per_step,
+            "stochastic": self.stochastic,
+            "summary": self.summary,
+            "paper": self.paper,
+        }
 
 
 def steps(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
