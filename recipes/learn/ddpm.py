@@ -31,6 +31,7 @@ from shared.samplers import sample_ddpm
 from shared.schedules import NoiseSchedule, linear_betas, trained
 
 SHAPE = (1, SIZE, SIZE)
+SAMPLES = 6
 LABEL_DROPOUT = 0.15  # share of samples without their label: what guidance compares with
 
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> Figures:
     assert denoiser.schedule is not None
 
     sigmas = trained(10 if options.quick else 250, denoiser.schedule)
-    seeds = range(options.seed, options.seed + 10)
+    seeds = range(options.seed, options.seed + SAMPLES)
     shown = [round(share * (len(sigmas) - 2)) for share in (0, 0.5, 0.65, 0.8)]
     moments: list[Tensor] = []
 
@@ -72,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> Figures:
             moments.extend([x / (1 + sigma**2) ** 0.5, denoised])
 
     with torch.inference_mode():
-        denoise = plain(denoiser, labelled(range(10)))
+        denoise = plain(denoiser, labelled(range(SAMPLES)))
         x = seeded_noise(seeds, SHAPE) * sigmas[0]
         x0 = sample_ddpm(denoise, x, sigmas, noise=NoiseStream(seeds, SHAPE), callback=watch)
     levels = [f"sigma {sigmas[step]:.1f}" for step in shown]
     labels = [label for level in levels for label in (level, "   denoised")]
-    picture = sheet([*moments, x0, data.images[:10]], [*labels, "samples", "data"])
+    picture = sheet([*moments, x0, data.images[:SAMPLES]], [*labels, "samples", "data"])
     spread = {"standard deviation of samples": x0.std().item(), "of data": data.images.std().item()}
     return finish(options, picture, {**losses, **spread})
 

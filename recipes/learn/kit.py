@@ -152,7 +152,7 @@ def noisy_batches(
     return make
 
 
-def finish(options: Options, picture: Image.Image, figures: Figures) -> Figures:
+def finish(options: Options, picture: Image.Image, figures: Figures, colours: int = 32) -> Figures:
     """Write the picture, tell the figures (stderr) and the picture's path (stdout)."""
     with whole_file(options.out, overwrite=True) as file:
         # A palette is enough for greys and a few colours, and a quarter of the size.

@@ -20,7 +20,7 @@ from shared.vae import AutoencoderKL
 
 PATCH = 8  # 4 x 4 of them, which the encoder halves to one place
 SIDE = 13  # pictures a row of the grid
-SIGMA = 0.25  # standard deviation of a pixel around what is decoded
+SIGMA = 0.1  # standard deviation of a pixel around what is decoded
 
 
 class Elbo(nn.Module):
