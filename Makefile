@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 METADATA := pyproject.toml constraints.txt
-CODE := shared imagediff audiodiff cli.py recipes benchmarks tests
+CODE := shared imagediff audiodiff cli.py cli_edits.py recipes benchmarks tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types clean

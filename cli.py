@@ -9,21 +9,16 @@ from typing import NoReturn
 import click
 
 from audiodiff import commands as audio
+from cli_edits import VERBS, is_sound
 from imagediff import commands as images
-from imagediff import edit_commands as pictures
-from imagediff import movie_commands as movies
 from shared.console import (
     DEVICES,
     DTYPES,
     FILE,
-    Making,
     all_of,
-    fill_options,
-    making_options,
     overwrite_option,
     say,
 )
-from shared.edit_settings import FillSettings
 from shared.errors import UserError
 from shared.sampler_commands import Comparing, comparing_options, samplers
 
@@ -34,22 +29,6 @@ TRAINERS: dict[str, dict[str, Trainer]] = {
     "vocoder": {"music": audio.train_vocoder},
     "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
 }
-
-# How files of pictures begin: PNG, JPEG, GIF, TIFF of both byte orders.
-_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\x00", b"MM\x00*")
-# How files of sound begin: WAV and its kin, FLAC, Ogg, MP3 with a tag and without, AIFF.
-_SOUND = (
-    b"RIFF",
-    b"RF64",
-    b"fLaC",
-    b"OggS",
-    b"ID3",
-    b"\xff\xfb",
-    b"\xff\xf3",
-    b"\xff\xf2",
-    b"FORM",
-)
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".mp4")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -104,7 +83,7 @@ cli.add_command(audio.music)
 @overwrite_option
 def info(file: Path, as_json: bool, plot: Path | None, overwrite: bool) -> None:
     """Show what made the picture or recording FILE, and what a recording sounds like."""
-    if _is_sound(file):
+    if is_sound(file):
         audio.info(file, as_json, plot, overwrite)
     elif plot is not None:
         raise UserError(f"--plot draws the spectrogram of a recording, and {str(file)!r} is none")
@@ -128,132 +107,12 @@ def replay(
     overwrite: bool,
 ) -> None:
     """Make the picture or clip FILE again from its record and compare the two."""
-    art = audio if _is_sound(file) else images
+    art = audio if is_sound(file) else images
     art.replay(file, output, model, device, dtype, overwrite)
 
 
-strength_option = click.option(
-    "--strength", default=0.6, show_default=True, help="0 keeps FILE, 1 keeps nothing of it."
-)
-work_side_option = click.option(
-    "--work-side",
-    type=click.IntRange(min=1),
-    metavar="PX",
-    help="Shorter side at which the model sees a picture; by default its own.",
-)
-
-
-@cli.command()
-@click.argument("file", type=FILE)
-@click.argument("prompt")
-@all_of(strength_option, work_side_option, making_options())
-def restyle(
-    file: Path, prompt: str, strength: float, work_side: int | None, making: Making
-) -> None:
-    """Make PROMPT of the picture FILE, keeping what the strength leaves of it."""
-    _need_picture(file, "restyle")
-    pictures.restyle(file, prompt, strength, work_side, making)
-
-
-@cli.command()
-@click.argument("file", type=FILE)
-@click.option("--prompt", help="What it shows; by default what its own record says, if any.")
-@all_of(strength_option, work_side_option, making_options())
-def vary(
-    file: Path, prompt: str | None, strength: float, work_side: int | None, making: Making
-) -> None:
-    """Make others like the picture FILE."""
-    _need_picture(file, "vary")
-    pictures.vary(file, prompt, strength, work_side, making)
-
-
-@cli.command()
-@click.argument("file", type=FILE)
-@click.argument("prompt")
-@click.option("--mask", type=FILE, help="A picture of the same size, white where to fill.")
-@click.option("--box", metavar="X,Y,W,H", help="What to fill, in pixels from the top left.")
-@click.option(
-    "--strength", default=1.0, show_default=True, help="Below 1 keeps some of what was there."
-)
-@click.option("--opaque", is_flag=True, help="What is filled shows, where FILE is transparent.")
-@all_of(fill_options, making_options())
-def inpaint(
-    file: Path,
-    prompt: str,
-    mask: Path | None,
-    box: str | None,
-    strength: float,
-    opaque: bool,
-    feather: int,
-    fill: FillSettings,
-    making: Making,
-) -> None:
-    """Fill a part of the picture FILE with PROMPT; the rest stays as it is."""
-    _need_picture(file, "inpaint")
-    pictures.inpaint(file, prompt, mask, box, strength, opaque, feather, fill, making)
-
-
-@cli.command()
-@click.argument("file", type=FILE)
-@click.option("--prompt", help="What it shows; by default what its own record says, if any.")
-@click.option("--left", default=0, metavar="PX", help="Pixels to add at the left.")
-@click.option("--right", default=0, metavar="PX", help="At the right.")
-@click.option("--top", default=0, metavar="PX", help="At the top.")
-@click.option("--bottom", default=0, metavar="PX", help="At the bottom.")
-@all_of(fill_options, making_options())
-def extend(
-    file: Path,
-    prompt: str | None,
-    left: int,
-    right: int,
-    top: int,
-    bottom: int,
-    feather: int,
-    fill: FillSettings,
-    making: Making,
-) -> None:
-    """Make the picture FILE larger and draw what lies beside it."""
-    _need_picture(file, "extend")
-    pictures.extend(file, prompt, (left, top, right, bottom), feather, fill, making)
-
-
-@cli.command()
-@click.argument("first", type=FILE)
-@click.argument("second", type=FILE)
-@click.option(
-    "--steps", "frames", default=8, show_default=True, help="Pictures, both ends included."
-)
-@click.option("--prompt", help="What FIRST shows; by default what its own record says, if any.")
-@click.option("--to-prompt", help="What SECOND shows; likewise.")
-@click.option("--strength", default=0.6, show_default=True, help="Of the change in the middle.")
-@click.option("--fps", default=8.0, show_default=True, help="Pictures a second of a movie.")
-@making_options("--sampling-steps")
-def blend(
-    first: Path,
-    second: Path,
-    frames: int,
-    prompt: str | None,
-    to_prompt: str | None,
-    strength: float,
-    fps: float,
-    making: Making,
-) -> None:
-    """Go from the picture FIRST to SECOND: a sheet (.png), or a .gif, .webp or .mp4 file."""
-    for file in (first, second):
-        _need_picture(file, "blend")
-    movies.blend(first, second, frames, (prompt, to_prompt), strength, fps, making)
-
-
-@cli.command()
-@click.argument("script", type=FILE)
-@making_options()
-def animate(script: Path, making: Making) -> None:
-    """Make a .mp4, .gif or .webp file of the keyframes in SCRIPT (YAML or JSON).
-
-    SCRIPT holds `fps`, `size` and `keyframes`, each with `at` (seconds), `prompt`, `seed` and
-    `ease` (linear, in, out, in-out, hold).
-    """
-    movies.animate(script, making)
+for verb in VERBS:
+    cli.add_command(verb)
 
 
 cli.add_command(samplers)
@@ -371,28 +230,6 @@ def _trainer(part: str, config: Path) -> Trainer:
 
     arts = TRAINERS[part]
     return choose(f"art of a {part}", read_art(config, default=next(iter(arts))), arts)
-
-
-def _is_sound(file: Path) -> bool:
-    """Whether a file is sound rather than a picture, by its first bytes, else by its name.
-
-    Whether it can be read is for those to say who read it.
-    """
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(12)
-    except (OSError, ValueError):  # not there, a folder, ...: told when it is opened to be read
-        head = b""
-    if head.startswith(_PICTURES) or (head[:4], head[8:]) == (b"RIFF", b"WEBP"):
-        return False
-    if head.startswith(_SOUND):
-        return True
-    return file.suffix.lower() not in ("", *_PICTURE_SUFFIXES)
-
-
-def _need_picture(file: Path, verb: str) -> None:
-    if _is_sound(file):
-        raise UserError(f"{verb} takes a picture, and {str(file)!r} is none")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from audiodiff.audio_file import FORMATS, Tags, read_parameters, read_record, write_audio
+from audiodiff.edit_settings import EditSettings
 from audiodiff.loop_points import LoopPoints, loop_points
 from audiodiff.settings import MusicSettings
 from audiodiff.wishes import wishes_of
@@ -57,7 +59,7 @@ class Clip:
 
 
 def read_settings(path: Path) -> MusicSettings:
-    """The settings in the audio file at ``path``.
+    """The settings in the audio file at ``path``; those of an edit if it is one.
 
     Raises:
         UserError: it has no record of Duotone's, or a broken one.
@@ -65,7 +67,14 @@ def read_settings(path: Path) -> MusicSettings:
     record = read_record(path)
     if record is None:
         raise UserError(f"{str(path)!r} has no record of Duotone's, so it cannot be made again")
-    return provenance.from_json(record, MusicSettings)
+    return provenance.from_json(record, EditSettings if _is_edit(record) else MusicSettings)
+
+
+def _is_edit(record: str) -> bool:
+    try:
+        return "task" in json.loads(record)
+    except (ValueError, TypeError, RecursionError):  # told when it is read
+        return False
 
 
 def what_made(path: Path) -> dict[str, Any]:

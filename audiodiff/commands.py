@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from audiodiff import edit_commands
 from audiodiff.control_options import METER, asked_controls, control_options
+from audiodiff.edit_settings import EditSettings
 from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.comparison import parse_comparison
 from shared.console import (
@@ -185,6 +187,9 @@ def replay(
 
     original, _ = read_audio(file)
     recorded = read_settings(file)
+    if isinstance(recorded, EditSettings):
+        edit_commands.replay(file, recorded, original, output, model, device, dtype, overwrite)
+        return
     suffix = file.suffix.lower()
     suffixes = sorted(FORMATS, key=lambda other: other != suffix)  # its own first
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], suffixes, overwrite)

@@ -31,7 +31,9 @@ def _finish_loop(samples: np.ndarray, length: int, sample_rate: int, lufs: float
     if samples.shape[1] != length:
         from scipy.signal import resample
 
-        samples = resample(samples, length, axis=1).astype(np.float32)  # its transform is circular
+        samples = np.asarray(
+            resample(samples, length, axis=1), np.float32
+        )  # by a circular transform
     # Gain and limiter hear what comes before and after.
     three = normalize(np.tile(samples, 3), sample_rate, lufs)
     return three[:, length : 2 * length].astype(np.float32)

@@ -29,6 +29,27 @@ def decode(codec: MusicCodec, latents: Tensor) -> Tensor:
     return vocode(codec.vocoder, decode_mel(codec, latents), codec.front_end.hop_length)
 
 
+def encode(codec: MusicCodec, samples: Tensor) -> Tensor:
+    """Samples (b 2 s) of any length -> latents (b z rows s/samples_per_frame), float32.
+
+    Raises:
+        ValueError: ``s`` is no multiple of ``samples_per_frame``.
+    """
+    per_frame = codec.samples_per_frame
+    length = samples.shape[-1] // per_frame
+    if length <= in_one_piece(MEL_WINDOW):
+        return codec.encode(samples)
+    pieces, done = [], 0
+    for start in window_starts(length, MEL_WINDOW, MEL_OVERLAP):
+        here = samples[..., start * per_frame : (start + MEL_WINDOW) * per_frame]
+        piece = codec.encode(here)
+        # Each piece counts to the middle of what it shares with the next.
+        end = length if start + MEL_WINDOW >= length else start + MEL_WINDOW - MEL_OVERLAP // 2
+        pieces.append(piece[..., done - start : end - start])
+        done = end
+    return torch.cat(pieces, -1)
+
+
 def decode_mel(codec: MusicCodec, latents: Tensor) -> Tensor:
     """Latents (b z rows t) -> log-mel (b 2 f t*downsampling), faded from window to window."""
     length = latents.shape[-1]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from imagediff.edit_settings import Box, Edit, EditSettings, check_margins, parse_box
-from imagediff.sources import file_hash, found, prompt_of
+from imagediff.sources import prompt_of
 from shared.console import Making, advance, progress, say
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
+from shared.sources import file_hash, found
 
 if TYPE_CHECKING:
     from imagediff.picture_file import Picture

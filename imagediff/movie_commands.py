@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagediff.sources import file_hash, found, prompt_of
+from imagediff.sources import prompt_of
 from shared.console import Making, advance, progress, say
 from shared.errors import UserError
+from shared.sources import file_hash, found
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,0 +1,326 @@
+"""The commands that edit clips: parse, call, report. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audiodiff.edit_settings import (
+    Edit,
+    EditSettings,
+    check_added,
+    check_overlap,
+    check_span,
+    parse_span,
+)
+from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
+from shared.console import Making, advance, progress, say
+from shared.edit_settings import FillSettings
+from shared.errors import UserError
+from shared.sources import file_hash, found
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from audiodiff.pipeline import MusicPipeline
+    from audiodiff.sound_file import Sound
+
+
+def extend(
+    file: Path,
+    prompt: str | None,
+    seconds: float | None,
+    before: bool,
+    fill: FillSettings,
+    making: Making,
+) -> None:
+    """Go on after ``file``, or before it."""
+    if seconds is None:
+        raise UserError("say how much to add: --seconds S")
+    check_added(seconds)
+    edit = Edit(
+        source=str(file),
+        source_hash=file_hash(file),
+        **vars(fill),
+        task="extend",
+        added=seconds,
+        before=before,
+    )
+    _make(file, prompt, edit, making)
+
+
+def inpaint(
+    file: Path, prompt: str | None, span: str | None, fill: FillSettings, making: Making
+) -> None:
+    """Make a span of ``file`` anew."""
+    edit = Edit(
+        source=str(file),
+        source_hash=file_hash(file),
+        **vars(fill),
+        task="inpaint",
+        span=_span(file, span),
+    )
+    _make(file, prompt, edit, making)
+
+
+def vary(file: Path, prompt: str | None, span: str | None, noise: float, making: Making) -> None:
+    """Make a span of ``file`` anew, of noise and itself."""
+    edit = Edit(
+        source=str(file),
+        source_hash=file_hash(file),
+        task="vary",
+        span=_span(file, span),
+        noise=noise,
+    )
+    _make(file, prompt, edit, making)
+
+
+def restyle(
+    file: Path,
+    prompt: str | None,
+    like: Path | None,
+    span: str | None,
+    strength: float,
+    making: Making,
+) -> None:
+    """Play ``file``, or a span of it, in another way: as a prompt says, or like a reference."""
+    if prompt is None and like is None:
+        raise UserError("say how it is to sound: a PROMPT, or --like FILE")
+    part = None if span is None else _span(file, span)
+    edit = Edit(
+        source=str(file),
+        source_hash=file_hash(file),
+        other=None if like is None else str(like),
+        other_hash=None if like is None else file_hash(like),
+        task="restyle",
+        span=part,
+        strength=strength,
+    )
+    _make(file, prompt, edit, making)
+
+
+def blend(
+    file: Path,
+    other: Path,
+    prompt: str | None,
+    overlap: float,
+    noise: float,
+    making: Making,
+) -> None:
+    """Lead from ``file`` to ``other``."""
+    from audiodiff.sound_file import read_sound
+
+    check_overlap(overlap, min(read_sound(path).seconds for path in (file, other)))
+    edit = Edit(
+        source=str(file),
+        source_hash=file_hash(file),
+        other=str(other),
+        other_hash=file_hash(other),
+        task="blend",
+        overlap=overlap,
+        noise=noise,
+    )
+    _make(file, prompt, edit, making)
+
+
+def replay(
+    file: Path,
+    recorded: EditSettings,
+    original: np.ndarray,
+    output: Path | None,
+    model: str | None,
+    device: str | None,
+    dtype: str | None,
+    overwrite: bool,
+) -> None:
+    """Make the edited clip ``file`` again and compare with its samples, ``original``.
+
+    Raises:
+        UserError: a file that it was made of is not here or has changed.
+    """
+    from audiodiff.audio_file import read_audio
+    from audiodiff.clip import difference
+    from audiodiff.sound_file import check_holds, read_sound, suffixes_for
+    from shared.files import output_paths
+
+    source = read_sound(found(file, recorded.source, recorded.source_hash))
+    other = None
+    if recorded.other is not None:
+        other = read_sound(found(file, recorded.other, recorded.other_hash))
+    own = sorted(suffixes_for(file), key=lambda suffix: suffix != file.suffix.lower())
+    (path,) = output_paths(output, [f"{file.stem}-replay"], [""], own, overwrite)
+    check_holds(path.suffix.lower(), source)
+
+    from audiodiff import MusicPipeline
+    from shared.devices import is_available
+
+    if device is None:
+        device = recorded.device if is_available(recorded.device) else "auto"
+    pipeline = MusicPipeline.load(model or recorded.model, device, dtype or recorded.dtype)
+    edit = Edit(**{field.name: getattr(recorded, field.name) for field in fields(Edit)})
+    making = Making(
+        output=output,
+        count=1,
+        seed=recorded.seed,
+        steps=recorded.steps,
+        guidance_scale=recorded.guidance_scale,
+        sampler=recorded.sampler,
+        schedule=recorded.schedule,
+        guidance=recorded.guidance,
+        negative_prompt=recorded.negative_prompt,
+        model=pipeline.name,
+        device=device,
+        dtype=recorded.dtype,
+        as_json=False,
+        overwrite=overwrite,
+    )
+    plan, made = _planned(pipeline, source, other, recorded.prompt, edit, making)
+    for change in recorded.changes(plan[0]):
+        say(f"Note: {change}")
+    (sound,) = made
+    _save(path, sound, plan[0], overwrite)
+    click.echo(path)
+    click.echo(difference(original, read_audio(path)[0]))
+
+
+def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
+    """Check, make, write and report."""
+    import secrets
+
+    from audiodiff.sound_file import LOSSY, check_holds, read_sound, suffixes_for
+    from shared.files import output_paths
+    from shared.models import find_model
+    from shared.settings import check_count
+
+    # First what can be told without torch, whose import takes longer than all of this.
+    check_count(making.count)
+    find_model(making.model, "music")
+    sound = read_sound(file)
+    other = None if edit.other is None else read_sound(Path(edit.other))
+    first = secrets.randbelow(2**31) if making.seed is None else making.seed
+    seeds = [str(first + i) for i in range(making.count)]
+    names = [f"{file.stem}-{edit.task}-{seed}" for seed in seeds]
+    paths = output_paths(making.output, names, seeds, suffixes_for(file), making.overwrite)
+    check_holds(paths[0].suffix.lower(), sound)
+    if paths[0].suffix.lower() in LOSSY:
+        say(f"Note: {paths[0].suffix} is lossy: what is not edited changes a little as well")
+    text = _recorded_prompt(file) if prompt is None else prompt
+
+    from audiodiff import MusicPipeline
+
+    pipeline = MusicPipeline.load(making.model, making.device, making.dtype)
+    for remark in pipeline.remarks(text) + pipeline.remarks(making.negative_prompt):
+        say(f"Note: {remark}")
+    making = replace(making, seed=first)
+    plan, made = _planned(pipeline, sound, other, text, edit, making)
+    for path, settings, one in zip(paths, plan, made, strict=True):
+        _save(path, one, settings, making.overwrite)
+        record = {"path": str(path)} | settings.record()
+        print(json.dumps(record) if making.as_json else str(path), file=sys.stdout)
+
+
+def _planned(
+    pipeline: MusicPipeline,
+    sound: Sound,
+    other: Sound | None,
+    prompt: str,
+    edit: Edit,
+    making: Making,
+) -> tuple[list[EditSettings], Iterator[Sound]]:
+    """The plan, and the sounds as they are made."""
+    from audiodiff.editing import TASKS, edit_clip, region_of, walked_steps
+    from audiodiff.labels import FRAME_SECONDS
+    from audiodiff.likeness import like
+    from shared.editing import fill_steps
+
+    if edit.task == "blend" and other is not None:
+        other = _alike(other, sound)
+    job = TASKS[edit.task](sound, edit, other)
+    region = region_of(job, pipeline)
+    scale = making.guidance_scale
+    sampled = pipeline.plan(
+        prompt.strip() or "-",  # a clip cannot be made of no prompt, an edited one can
+        seconds=region.frames * FRAME_SECONDS,
+        negative_prompt=making.negative_prompt,
+        count=making.count,
+        seed=making.seed or 0,
+        steps=making.steps,
+        guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+        sampler=making.sampler,
+        schedule=making.schedule,
+        guidance=making.guidance,
+        sample_rate=sound.sample_rate,
+    )
+    plan = [EditSettings(**{**vars(one), "prompt": prompt}, **vars(edit)) for one in sampled]
+    guidances = []
+    if edit.task == "restyle" and other is not None:
+        guidances = [like(pipeline.codec, other.samples, other.sample_rate)]
+    steps = walked_steps(pipeline, job, plan[0])
+    if region.known().any():
+        steps = fill_steps(plan[0].how(), steps)
+
+    def sounds() -> Iterator[Sound]:
+        with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
+            yield from edit_clip(
+                pipeline, job, plan, guidances=guidances, callback=lambda *_: advance(bar)
+            )
+
+    return plan, sounds()
+
+
+def _alike(other: Sound, sound: Sound) -> Sound:
+    """The second clip of a transition with the rate, channels and precision of the first."""
+    import numpy as np
+
+    from audiodiff.audio_file import resample
+
+    if other.sample_rate == sound.sample_rate and other.values.dtype == sound.values.dtype:
+        values = other.values
+        if sound.values.dtype == np.int32:  # as many bits as the first has, perhaps fewer
+            values = sound.as_values(values / 2.0**31)
+    else:
+        say("Note: the second clip is converted to the sample rate and precision of the first")
+        values = sound.as_values(resample(other.samples, other.sample_rate, sound.sample_rate))
+    if len(values) != len(sound.values):
+        say("Note: the second clip is given as many channels as the first")
+        if len(values) == 1:
+            values = np.repeat(values, 2, axis=0)
+        else:
+            mid = other.samples.mean(axis=0, keepdims=True)
+            values = sound.as_values(resample(mid, other.sample_rate, sound.sample_rate))
+    return replace(sound, values=values)
+
+
+def _save(path: Path, sound: Sound, settings: EditSettings, overwrite: bool) -> None:
+    from audiodiff.audio_file import Tags
+    from audiodiff.sound_file import write_sound
+    from shared.provenance import to_json
+
+    write_sound(path, sound, Tags(to_json(settings), settings.parameters()), overwrite)
+
+
+def _span(file: Path, text: str | None) -> tuple[float, float]:
+    """A span of a clip as it was written.
+
+    Raises:
+        UserError: none was, or one that does not lie within the clip.
+    """
+    from audiodiff.sound_file import read_sound
+
+    if text is None:
+        raise UserError("say which part: --span START:END in seconds, as 2:4")
+    return check_span(parse_span(text), read_sound(file).seconds)
+
+
+def _recorded_prompt(file: Path) -> str:
+    """What the clip's file says that it was made of; nothing if it does not."""
+    from audiodiff.clip import what_made
+
+    prompt = what_made(file).get("prompt")
+    return prompt if isinstance(prompt, str) else ""
