@@ -142,7 +142,7 @@ def test_carried_weights_stay_small() -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_is_documented(name: str) -> None:
-    assert f"| `{name}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
 
 
 # Files without it are what recipes have in common.
