@@ -31,6 +31,7 @@ from shared.console import (
     show,
     workers_option,
 )
+from shared.errors import UserError
 from shared.sampler_commands import Comparing
 from shared.settings import GuidanceSettings
 
@@ -48,6 +49,7 @@ from shared.settings import GuidanceSettings
 @click.option("--meter", type=METER, help="Such as 3/4, whatever the prompt says.")
 @control_options
 @click.option("--loop", type=int, metavar="BARS", help="A loop of so many bars, without a seam.")
+@click.option("--save-controls", is_flag=True, help="Chords, beats and tune as .mid beside it.")
 @count_and_seed_options("Clips", "clip")
 @all_of(
     sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
@@ -63,6 +65,7 @@ def music(
     key: str | None,
     meter: int | None,
     loop: int | None,
+    save_controls: bool,
     count: int,
     seed: int | None,
     steps: int,
@@ -83,6 +86,8 @@ def music(
     import secrets
 
     from audiodiff.audio_file import FORMATS
+    from audiodiff.controls_midi import has_controls
+    from audiodiff.controls_midi import save_controls as save_midi
     from audiodiff.inputs.read import read_sketch
     from audiodiff.settings import check_output
     from shared.files import output_paths, slug
@@ -97,6 +102,9 @@ def music(
     seeds = [str(first + i) for i in range(count)]
     names = [f"{slug(prompt)}-{s}" for s in seeds]
     paths = output_paths(output, names, seeds, list(FORMATS), overwrite)
+    if save_controls:
+        for path in paths:
+            output_paths(path.with_suffix(".mid"), [""], [""], [".mid"], overwrite)
     if loudness is None:
         loudness = outline.loudness()
     if sample_rate is not None:
@@ -127,6 +135,8 @@ def music(
         sample_rate=sample_rate,
         loudness=loudness,
     )
+    if save_controls and not has_controls(plan[0]):
+        raise UserError("there are no controls to save: state a tempo, chords, a tune or a rhythm")
     about = pipeline.remarks(prompt, outline.bpm, key, outline.meter, loop)
     for remark in (*outline.notes, *about, *pipeline.remarks(negative_prompt)):
         say(f"Note: {remark}")
@@ -134,6 +144,8 @@ def music(
         clips = pipeline.generate(plan, callback=lambda *_: advance(bar))
         for path, clip in zip(paths, clips, strict=True):
             clip.save(path, overwrite)
+            if save_controls:
+                save_midi(path.with_suffix(".mid"), clip.settings, overwrite)
             record = {"path": str(path)} | clip.settings.record()
             bar.write(json.dumps(record) if as_json else str(path), file=sys.stdout)
 

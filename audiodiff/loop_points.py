@@ -12,13 +12,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from audiodiff.theory import Key
+from audiodiff.theory import PITCH_CLASSES, Key
 
 C4 = 60  # MIDI note of the octave that root notes are written in
 _SMPL = struct.Struct("<9I6I")  # header and one loop
 _ACID = struct.Struct("<IHHfIHHf")
 _ROOT_SET, _STRETCHED = 2, 4  # of acid's flags
-_PITCHES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class LoopPoints:
             meter = "" if self.meter is None else f", {self.meter} a bar"
             told["loop beats"] = f"{self.beats}{meter}"
         if self.root is not None:
-            told["loop root"] = _PITCHES[self.root]
+            told["loop root"] = PITCH_CLASSES[self.root]
         return told
 
 

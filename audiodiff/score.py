@@ -189,7 +189,7 @@ def score_to_midi(score: Score) -> "mido.MidiFile":
     head = file.add_track(f"{score.style}, {score.key.name}")
     head.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(score.tempo)))
     head.append(mido.MetaMessage("time_signature", numerator=score.meter, denominator=4))
-    head.append(mido.MetaMessage("key_signature", key=_key_signature(score.key)))
+    head.append(mido.MetaMessage("key_signature", key=key_signature(score.key)))
     placed = list(zip(channels(score.parts), score.parts, strict=True))
     kit = next((part.program for channel, part in placed if channel == DRUM_CHANNEL), 0)
     for channel, part in placed:
@@ -230,7 +230,8 @@ def _events(notes: Sequence[Note]) -> list[tuple[int, int, int, int]]:
     return sorted(events)
 
 
-def _key_signature(key: Key) -> str:
+def key_signature(key: Key) -> str:
+    """The name that MIDI files have for a key's signature."""
     if key.mode in RELATIVE_MAJOR:
         return _mido_name((key.tonic + RELATIVE_MAJOR[key.mode]) % 12, "major")
     return _mido_name(key.tonic, "minor" if "minor" in key.mode else "major")
