@@ -19,6 +19,7 @@ from shared.console import (
     overwrite_option,
     say,
 )
+from shared.distill_commands import distill_group
 from shared.errors import UserError
 from shared.sampler_commands import Comparing, comparing_options, samplers
 
@@ -116,6 +117,7 @@ for verb in VERBS:
 
 
 cli.add_command(samplers)
+cli.add_command(distill_group({"image": images.distilled, "music": audio.distilled}))
 
 
 @samplers.command("compare")

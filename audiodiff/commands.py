@@ -25,6 +25,7 @@ from shared.console import (
     negative_option,
     overwrite_option,
     progress,
+    quality_option,
     sampling_options,
     say,
     schedule_option,
@@ -52,7 +53,11 @@ from shared.settings import GuidanceSettings
 @click.option("--save-controls", is_flag=True, help="Chords, beats and tune as .mid beside it.")
 @count_and_seed_options("Clips", "clip")
 @all_of(
-    sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
+    sampling_options(DEFAULT_GUIDANCE_SCALE),
+    schedule_option,
+    quality_option,
+    guidance_options,
+    negative_option,
 )
 @click.option("--sample-rate", type=int, help="In Hz; by default the model's own.")
 @click.option("--loudness", type=float, help="In LUFS.  [default: -16, or as --dynamics say]")
@@ -72,6 +77,7 @@ def music(
     guidance_scale: float,
     sampler: str,
     schedule: str,
+    quality: bool,
     guidance: GuidanceSettings,
     negative_prompt: str,
     sample_rate: int | None,
@@ -93,10 +99,21 @@ def music(
     from shared.files import output_paths, slug
     from shared.models import find_model
     from shared.settings import check_count
+    from shared.student import choose_denoiser
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
-    find_model(model, "music")
+    found = find_model(model, "music")
+    choice = choose_denoiser(
+        found.folder,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=schedule,
+        negative_prompt=negative_prompt,
+        guidance=guidance,
+        quality=quality,
+    )
     outline = read_sketch(asked_controls(), prompt, seconds, bpm, key, meter, loop)
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i) for i in range(count)]
@@ -115,7 +132,7 @@ def music(
 
     from audiodiff import MusicPipeline
 
-    pipeline = MusicPipeline.load(model, device, dtype)
+    pipeline = MusicPipeline.load(model, device, dtype, choice.student)
     plan = pipeline.plan(
         prompt,
         seconds=outline.seconds,
@@ -129,8 +146,8 @@ def music(
         seed=first,
         steps=steps,
         guidance_scale=guidance_scale,
-        sampler=sampler,
-        schedule=schedule,
+        sampler=choice.sampler,
+        schedule=choice.schedule,
         guidance=guidance,
         sample_rate=sample_rate,
         loudness=loudness,
@@ -211,7 +228,9 @@ def replay(
 
     if device is None:
         device = recorded.device if is_available(recorded.device) else "auto"
-    pipeline = MusicPipeline.load(model or recorded.model, device, dtype or recorded.dtype)
+    pipeline = MusicPipeline.load(
+        model or recorded.model, device, dtype or recorded.dtype, recorded.student
+    )
     (settings,) = pipeline.plan(
         recorded.prompt,
         seconds=recorded.seconds,
@@ -339,6 +358,13 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     from audiodiff.train_diffusion import train_diffusion
 
     train_diffusion(config, data, out, resume)
+
+
+def distilled():
+    """What students of music learn from (a :class:`shared.distillation.run.Art`)."""
+    from audiodiff.distill import ART
+
+    return ART
 
 
 @click.command("music")

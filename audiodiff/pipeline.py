@@ -24,7 +24,7 @@ from audiodiff.settings import (
 from audiodiff.sketch import Sketch
 from audiodiff.told import check_channels, lessened, stacked, told
 from audiodiff.wishes import loop_seconds, read_wishes, wishes_of
-from shared.checkpoints import load_denoiser, model_hash, read_config
+from shared.checkpoints import load_denoiser, load_student, model_hash, read_config
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
@@ -67,10 +67,15 @@ class MusicPipeline:
     frame_multiple: int  # of latent frames: each level of the network halves them
     device: torch.device
     dtype: torch.dtype
+    student: bool = False  # the denoiser is the student's that the model carries
 
     @classmethod
     def load(
-        cls, model: str | Path = "builtin", device: str = "auto", dtype: str = "auto"
+        cls,
+        model: str | Path = "builtin",
+        device: str = "auto",
+        dtype: str = "auto",
+        student: bool = False,
     ) -> MusicPipeline:
         """Load a model by name (``duotone models`` lists them) or from a folder.
 
@@ -78,15 +83,17 @@ class MusicPipeline:
             model: a name, or a folder in diffusers' layout with ``vocoder`` and ``controls.json``.
             device: "auto", "cpu", "cuda" or "mps".
             dtype: "auto", "float32", "bfloat16" or "float16".
+            student: take the student for few steps that the model carries (``student/``).
 
         Raises:
-            UserError: no such model or device, or a folder that is no whole text-to-music model.
+            UserError: no such model, student or device, or a folder that is no whole text-to-music
+                model.
         """
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
         found = find_model(model, "music")
         check_controls(found.folder)
-        denoiser = load_denoiser(found.folder, where, precision)
+        denoiser = (load_student if student else load_denoiser)(found.folder, where, precision)
         if denoiser.schedule is None:
             raise UserError(f"model {found.name!r} has no list of trained noise levels")
         codec = MusicCodec.load(found.folder, where, precision)
@@ -106,6 +113,7 @@ class MusicPipeline:
             frame_multiple=2 ** (len(unet.get("block_out_channels") or range(4)) - 1),
             device=where,
             dtype=precision,
+            student=student,
         )
 
     def __call__(
@@ -238,6 +246,7 @@ class MusicPipeline:
                 version=version(),
                 torch_version=str(torch.__version__),
                 guidance=guidance,
+                student=self.student,
             )
             for text in prompts
             for one_seed in range(seed, seed + count)

@@ -91,7 +91,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
     rows = read_folder(data)
     _, front_end = load_vocoder(out / "vocoder")
     frames = config.shape[2]
-    encode = _encoder(config.latents, out, front_end)
+    encode = encoder(config.latents, out, front_end)
     with PartialState().main_process_first():  # the others find what it has written
         clips = load_clips(
             rows, encode, encoder_files(config.latents, out / "vae"),
@@ -119,7 +119,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
         assert isinstance(objective, DiffusionObjective)
         _save_model(objective, config, out)
         latents = sample(objective, config)
-        save_mels(_decoder(out)(latents), run / "samples" / f"{step:06d}.png")
+        save_mels(decoder(out)(latents), run / "samples" / f"{step:06d}.png")
         examples = clips.windows(last, frames, [0] * len(last))
         x0, controls = examples.latents, examples.controls
         ids = captions.ids[captions.first[last]]
@@ -143,15 +143,16 @@ def sample(objective: DiffusionObjective, config: DiffusionConfig) -> Tensor:
     return sample_latents(objective, prompts, config.shape, config.guidance_scale, controls)
 
 
-def _encoder(kind: str, out: Path, front_end: FrontEnd) -> Callable[[Tensor], Tensor]:
+def encoder(kind: str, out: Path, front_end: FrontEnd) -> Callable[[Tensor], Tensor]:
+    """Samples (b 2 s) to latents, by the model\'s autoencoder ("vae") or its linear code."""
     if kind == "code":
         code = LinearCode.load(out / "vae")
         return lambda samples: code.encode(waveform_to_mel(samples, front_end))
     return MusicCodec.load(out).encode
 
 
-def _decoder(out: Path) -> Callable[[Tensor], Tensor]:
-    """Latents to log-mels."""
+def decoder(out: Path) -> Callable[[Tensor], Tensor]:
+    """Latents to log-mels, by the autoencoder if there is one, else by the code."""
     if (out / "vae" / "config.json").exists():
         return torch.no_grad()(MusicCodec.load(out).latents_to_mel)
     return LinearCode.load(out / "vae").decode

@@ -21,6 +21,7 @@ from shared.console import (
     negative_option,
     overwrite_option,
     progress,
+    quality_option,
     sampling_options,
     say,
     schedule_option,
@@ -36,7 +37,11 @@ from shared.settings import GuidanceSettings
 @click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
 @count_and_seed_options("Pictures", "picture")
 @all_of(
-    sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
+    sampling_options(DEFAULT_GUIDANCE_SCALE),
+    schedule_option,
+    quality_option,
+    guidance_options,
+    negative_option,
 )
 @click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
 @all_of(model_options, json_option("picture"), overwrite_option)
@@ -49,6 +54,7 @@ def image(
     guidance_scale: float,
     sampler: str,
     schedule: str,
+    quality: bool,
     guidance: GuidanceSettings,
     negative_prompt: str,
     size: str | None,
@@ -65,10 +71,21 @@ def image(
     from shared.files import output_paths, slug
     from shared.models import find_model
     from shared.settings import check_count
+    from shared.student import choose_denoiser
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
-    find_model(model)
+    found = find_model(model)
+    choice = choose_denoiser(
+        found.folder,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=schedule,
+        negative_prompt=negative_prompt,
+        guidance=guidance,
+        quality=quality,
+    )
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i) for i in range(count)]
     paths = output_paths(output, [f"{slug(prompt)}-{s}" for s in seeds], seeds, [".png"], overwrite)
@@ -77,7 +94,7 @@ def image(
     from imagediff import ImagePipeline
     from imagediff.png import save_png
 
-    pipeline = ImagePipeline.load(model, device, dtype)
+    pipeline = ImagePipeline.load(model, device, dtype, choice.student)
     plan = pipeline.plan(
         prompt,
         negative_prompt=negative_prompt,
@@ -85,8 +102,8 @@ def image(
         seed=first,
         steps=steps,
         guidance_scale=guidance_scale,
-        sampler=sampler,
-        schedule=schedule,
+        sampler=choice.sampler,
+        schedule=choice.schedule,
         guidance=guidance,
         size=pixels,
     )
@@ -149,7 +166,9 @@ def replay(
 
     if device is None:
         device = recorded.device if is_available(recorded.device) else "auto"
-    pipeline = ImagePipeline.load(model or recorded.model, device, dtype or recorded.dtype)
+    pipeline = ImagePipeline.load(
+        model or recorded.model, device, dtype or recorded.dtype, recorded.student
+    )
     (settings,) = pipeline.plan(
         recorded.prompt,
         negative_prompt=recorded.negative_prompt,
@@ -250,6 +269,13 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     from imagediff.train_diffusion import train_diffusion
 
     train_diffusion(config, data, out, resume)
+
+
+def distilled():
+    """What students of pictures learn from (a :class:`shared.distillation.run.Art`)."""
+    from imagediff.distill import ART
+
+    return ART
 
 
 @click.command("image")

@@ -14,7 +14,7 @@ from torch import Tensor
 from imagediff.codec import ImageCodec
 from imagediff.settings import DEFAULT_GUIDANCE_SCALE, Settings
 from imagediff.sheets import to_pil
-from shared.checkpoints import load_denoiser, load_vae, model_hash, read_config
+from shared.checkpoints import load_denoiser, load_student, load_vae, model_hash, read_config
 from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
@@ -57,10 +57,15 @@ class ImagePipeline:
     size_multiple: int  # of pixels: each level of the network halves the latents
     device: torch.device
     dtype: torch.dtype
+    student: bool = False  # the denoiser is the student's that the model carries
 
     @classmethod
     def load(
-        cls, model: str | Path = "builtin", device: str = "auto", dtype: str = "auto"
+        cls,
+        model: str | Path = "builtin",
+        device: str = "auto",
+        dtype: str = "auto",
+        student: bool = False,
     ) -> ImagePipeline:
         """Load a model by name (``duotone models`` lists them) or from a folder.
 
@@ -68,14 +73,16 @@ class ImagePipeline:
             model: a name, or a folder in diffusers' layout.
             device: "auto", "cpu", "cuda" or "mps".
             dtype: "auto", "float32", "bfloat16" or "float16".
+            student: take the student for few steps that the model carries (``student/``).
 
         Raises:
-            UserError: no such model or device, or a folder that is no whole text-to-image model.
+            UserError: no such model, student or device, or a folder that is no whole text-to-image
+                model.
         """
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
         found = find_model(model)
-        denoiser = load_denoiser(found.folder, where, precision)
+        denoiser = (load_student if student else load_denoiser)(found.folder, where, precision)
         if denoiser.schedule is None:
             raise UserError(f"model {found.name!r} has no list of trained noise levels")
         codec = ImageCodec(for_sampling(load_vae(found.folder / "vae", where, precision)))
@@ -95,6 +102,7 @@ class ImagePipeline:
             size_multiple=codec.factor * 2 ** (levels - 1),
             device=where,
             dtype=precision,
+            student=student,
         )
 
     def __call__(
@@ -185,6 +193,7 @@ class ImagePipeline:
                 version=version(),
                 torch_version=str(torch.__version__),
                 guidance=guidance,
+                student=self.student,
             )
             for text in prompts
             for one_seed in range(seed, seed + count)

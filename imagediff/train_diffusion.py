@@ -57,7 +57,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
     out = Path(out)
     run = out / "runs" / "diffusion"
     rows = read_folder(data)
-    encode = _encoder(config.latents, out / "vae")
+    encode = encoder(config.latents, out / "vae")
     with PartialState().main_process_first():  # the others find what it has written
         latents = precompute(
             [row.path for row in rows],
@@ -80,7 +80,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
         assert isinstance(objective, DiffusionObjective)
         _save_model(objective, config, out)
         sheet = run / "samples" / f"{step:06d}.png"
-        save_sheet(sample(objective, config, _decoder(out / "vae")), sheet)
+        save_sheet(sample(objective, config, decoder(out / "vae")), sheet)
         ids = captions.ids[captions.first[last]]
         return {"caption_gap": caption_gap(objective, latents[last].float(), ids)}
 
@@ -101,13 +101,15 @@ def sample(
     return decode(latents).clamp(-1, 1)
 
 
-def _encoder(kind: str, vae: Path) -> Callable[[Tensor], Tensor]:
+def encoder(kind: str, vae: Path) -> Callable[[Tensor], Tensor]:
+    """Pictures (b 3 h w) to latents, by the autoencoder of a folder ("vae") or its linear code."""
     if kind == "code":
         return LinearCode.load(vae).encode
     return ImageCodec(load_vae(vae)).encode
 
 
-def _decoder(vae: Path) -> Callable[[Tensor], Tensor]:
+def decoder(vae: Path) -> Callable[[Tensor], Tensor]:
+    """Latents to pictures, by the autoencoder if there is one, else by the code."""
     if (vae / "config.json").exists():
         return ImageCodec(load_vae(vae)).decode
     return LinearCode.load(vae).decode

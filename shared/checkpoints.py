@@ -12,8 +12,10 @@ import torch
 
 from shared.denoiser import Denoiser
 from shared.layout import MODEL_INDEX, read_json, read_model_index
+from shared.low_rank import DIFFERENCE, merged
 from shared.parameterization import parameterization_from_config
 from shared.schedules import schedule_from_config
+from shared.student import STUDENT
 from shared.unet import UNet
 from shared.vae import AutoencoderKL
 from shared.weights import load_into, load_state, read_config, save_component, write_json
@@ -21,6 +23,7 @@ from shared.weights import load_into, load_state, read_config, save_component, w
 __all__ = [
     "load_denoiser",
     "load_state",
+    "load_student",
     "load_unet",
     "load_vae",
     "model_hash",
@@ -77,6 +80,26 @@ def load_denoiser(
     scheduler = read_json(root / "scheduler" / "scheduler_config.json")
     schedule = schedule_from_config(scheduler)
     network = load_unet(root / "unet", device, dtype)
+    return Denoiser(network, parameterization_from_config(scheduler, schedule), schedule).eval()
+
+
+def load_student(
+    root: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Denoiser:
+    """The denoiser of ``root/student``: a low-rank difference to ``root/unet``.
+
+    Raises:
+        UserError: there is none, or it does not fit.
+    """
+    root = Path(root)
+    folder = root / STUDENT
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    schedule = schedule_from_config(scheduler)
+    config = read_config(folder / "unet")
+    state = merged(load_state(root / "unet"), load_state(folder / "unet", DIFFERENCE))
+    network = load_into(
+        lambda: UNet.from_config(config), state, folder / "unet", device=device, dtype=dtype
+    )
     return Denoiser(network, parameterization_from_config(scheduler, schedule), schedule).eval()
 
 

@@ -119,6 +119,9 @@ schedule_option = click.option(
     show_default=True,
     help="Spacing of noise levels; duotone samplers --schedules lists them.",
 )
+quality_option = click.option(
+    "--quality", is_flag=True, help="Take the model itself, not a student for few steps."
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes."

@@ -39,6 +39,14 @@ class Denoiser(nn.Module):
         self.parameterization = parameterization
         self.schedule = schedule
 
+    @property
+    def guidance_dim(self) -> int | None:
+        """Length of the vector in which the network takes a guidance scale; None if it takes none.
+
+        See :func:`shared.guidance.with_scale`.
+        """
+        return getattr(self.network, "guidance_dim", None)
+
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, copies: int = 1) -> Tensor:
         """The expected clean signal: x (b c h w), sigma (b,) -> denoised (b c h w), x's dtype.
 

@@ -118,6 +118,43 @@ def edm(sigma_data: float = 0.5) -> Parameterization:
     return scalings
 
 
+CONSISTENCY_SCHEDULER = "LCMScheduler"
+SIGMA_DATA_LCM = 0.5  # what diffusers' LCMScheduler has, and no config changes it
+TIMESTEP_SCALING = 10.0
+
+
+def consistency(
+    base: Parameterization, schedule: NoiseSchedule, timestep_scaling: float = TIMESTEP_SCALING
+) -> Parameterization:
+    """A network of kind ``base`` as a consistency function: at the cleanest level it is identity.
+
+    Consistency models (Song et al. 2023, arXiv 2303.01469, Eq. 5) need c_skip = 1 and c_out = 0 at
+    sigma_min, which holds exactly here, whatever the network says. The scalings are those of latent
+    consistency models (Luo et al. 2023, arXiv 2310.04378, appendix D) as diffusers' LCMScheduler
+    has them, with ``s = timestep_scaling * t(sigma)`` and d = 0.5:
+
+        denoised = d^2 / (s^2 + d^2) * x + s / sqrt(s^2 + d^2) * base(x, sigma)
+
+    at the trained levels. From the second on, base has 0.9988 of it and more, so that a student
+    that begins with its teacher's weights begins as its teacher. Between the first two both factors
+    are linear in t: their sum, 1 to a thousandth at trained levels, would rise to 1.2. (x enters,
+    as there, in its variance-preserving scale; the factor that this is at sigma_min is taken out.)
+    """
+
+    def scalings(sigma: Tensor) -> Scalings:
+        c_skip, c_out, c_in, c_noise = base(sigma)
+        s = timestep_scaling * c_noise.clamp(min=1)
+        total = s.square() + SIGMA_DATA_LCM**2
+        share = c_noise.clamp(max=1)
+        kept = 1 + share * (SIGMA_DATA_LCM**2 / total - 1)
+        taken = share * s / total.sqrt()
+        cleanest = torch.full_like(sigma, schedule.sigma_min)
+        to_vp = ((1 + cleanest.square()) / (1 + torch.maximum(sigma, cleanest).square())).sqrt()
+        return Scalings(taken * c_skip + kept * to_vp, taken * c_out, c_in, c_noise)
+
+    return scalings
+
+
 # Names as ``prediction_type`` has them in diffusers' scheduler_config.json.
 PREDICTION_TYPES: dict[str, Callable[[NoiseSchedule], Parameterization]] = {
     "epsilon": eps,
@@ -132,8 +169,13 @@ def parameterization_from_config(
 ) -> Parameterization:
     """Read ``prediction_type`` (default "epsilon") out of diffusers' ``scheduler_config.json``.
 
+    The config of a ``LCMScheduler`` is a consistency model's, see :func:`consistency`.
+
     Raises:
         UserError: an unknown ``prediction_type``.
     """
     name = config.get("prediction_type", "epsilon")
-    return choose("prediction_type", name, PREDICTION_TYPES)(schedule)
+    base = choose("prediction_type", name, PREDICTION_TYPES)(schedule)
+    if config.get("_class_name") != CONSISTENCY_SCHEDULER:
+        return base
+    return consistency(base, schedule, float(config.get("timestep_scaling", TIMESTEP_SCALING)))

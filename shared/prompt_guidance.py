@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
+from shared.errors import UserError
 from shared.guidance import (
     autoguidance,
     classifier_free,
@@ -17,7 +18,7 @@ from shared.guidance import (
 )
 from shared.samplers import SAMPLERS
 from shared.schedules import NoiseSchedule, make_sigmas
-from shared.settings import SampleSettings
+from shared.settings import PROMPT_ALONE, SampleSettings
 
 PromptGuidance = Callable[[Conditioning, Conditioning], DenoiseFn]
 """(cond, uncond), with and without the prompt -> the guided ``DenoiseFn``."""
@@ -32,14 +33,23 @@ def prompt_guidance(
     which takes the eta of a stochastic sampler as 1, of another as 0: exact for those of first
     order.
 
+    A student that takes the guidance scale as an input is told it, and takes nothing else.
+
     Args:
         noise_schedule: that the denoiser was trained on.
 
     Raises:
-        UserError: a sampler, a schedule or steps that there are not, or perturbed attention in a
-            network without attention.
+        UserError: a sampler, a schedule or steps that there are not, perturbed attention in a
+            network without attention, or more than a scale for a student that takes one.
     """
     how = settings.guidance
+    if denoiser.guidance_dim is not None:
+        if how != PROMPT_ALONE or settings.negative_prompt.strip():
+            raise UserError(
+                f"model {settings.model!r} was distilled to take the guidance scale as an input; "
+                "it takes no negative prompt and no guidance beside that scale"
+            )
+        return lambda cond, uncond: classifier_free(denoiser, cond, uncond, settings.guidance_scale)
     sigmas = make_sigmas(settings.schedule, settings.steps, noise_schedule)
     first, last = how.steps(settings.steps)
     low, high = step_range(sigmas, first, last)

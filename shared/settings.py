@@ -130,6 +130,7 @@ class SampleSettings:
     version: str  # of Duotone
     torch_version: str
     guidance: GuidanceSettings = PROMPT_ALONE
+    student: bool = False  # that the model carries made it, not the model itself
 
     def __post_init__(self) -> None:
         self.check_prompt()

@@ -73,10 +73,11 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample of a run: which item of the data, and the seed of its random numbers."""
+    """One sample of a run: which item of the data, the seed of its random numbers, which step."""
 
     index: int
     seed: int
+    step: int
 
 
 Batch = tuple[Tensor, ...]
@@ -102,7 +103,7 @@ def draws(step: int, count: int, config: LoopConfig, rank: int, processes: int) 
     first = step * total + rank * config.batch_size
     numbers = range(first, first + config.batch_size)
     orders = {epoch: _order(epoch, count, config.seed) for epoch in {n // count for n in numbers}}
-    return [Draw(orders[n // count][n % count], config.seed * 1_000_003 + n) for n in numbers]
+    return [Draw(orders[n // count][n % count], config.seed * 1_000_003 + n, step) for n in numbers]
 
 
 _ORDERS: dict[tuple[int, int, int], list[int]] = {}

@@ -170,6 +170,11 @@ class UNet(nn.Module):
         unet.config = dict(config)
         return unet
 
+    @property
+    def guidance_dim(self) -> int | None:
+        """Length of the embedded guidance scale that ``cond.vector`` is; None if it is not."""
+        return None if self.hyper.has_class_embedding else self.hyper.time_cond_proj_dim
+
     def forward(self, x: Tensor, c_noise: Tensor, cond: Conditioning) -> Tensor:
         """Run the network, in the dtype of its weights.
 

@@ -4,6 +4,7 @@ All are art-free, work in the coordinate ``x = x0 + sigma * noise`` and compose:
 the next one takes, by nesting or with :func:`compose`. Turned off, each returns what it was given.
 
 * ``free``: classifier-free guidance (interval, rescale), CFG++, autoguidance.
+* ``embedded``: the guidance scale told to a network that was distilled to take it.
 * ``perturbed``: perturbed-attention guidance.
 * ``classifier``: classifier guidance.
 * ``gradient``, ``steps``: guidance gradients, any differentiable loss of the denoised estimate.
@@ -13,6 +14,7 @@ the next one takes, by nesting or with :func:`compose`. Turned off, each returns
 
 from shared.guidance.classifier import classifier, label_log_prob
 from shared.guidance.compose import Guidance, compose
+from shared.guidance.embedded import with_scale
 from shared.guidance.free import autoguidance, classifier_free, classifier_free_pp, plain
 from shared.guidance.gradient import Loss, gradient, step_range
 from shared.guidance.measurement import (
@@ -78,4 +80,5 @@ __all__ = [
     "score_step",
     "step_range",
     "time_travel_path",
+    "with_scale",
 ]

@@ -7,6 +7,7 @@ from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.errors import UserError
 from shared.guidance.compose import EVERYWHERE, kept_share, per_sample, within
+from shared.guidance.embedded import with_scale
 
 
 def plain(denoiser: Denoiser, cond: Conditioning) -> DenoiseFn:
@@ -37,6 +38,9 @@ def classifier_free(
     combining the outputs is the same as combining the estimates, and only the guided F is scaled:
     ``F * (1 + rescale * (std F(cond) / std F - 1))``, std over one sample's c h w.
 
+    A student that takes the scale as an input (``denoiser.guidance_dim``) is told it, everywhere,
+    and asked once; what ``uncond`` says is in its weights.
+
     Args:
         cond, uncond: (b ...) each; the same fields set in both.
         scale: 1 is off: the conditional result itself, at half the cost.
@@ -49,6 +53,8 @@ def classifier_free(
     """
     if not 0 <= rescale <= 1:
         raise UserError(f"guidance rescale must be between 0 and 1, not {rescale}")
+    if denoiser.guidance_dim is not None:
+        return plain(denoiser, with_scale(cond, scale, denoiser.guidance_dim))
     conditional = plain(denoiser, cond)
     if scale == 1:
         return conditional

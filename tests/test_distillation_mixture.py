@@ -1,0 +1,160 @@
+"""Students of data known exactly: how far their samples in few steps are from the target.
+
+Each bound stands beside what was measured. A *ratio* is the student's sliced Wasserstein distance
+from the data over that of the exact denoiser, walked by DDIM in as many steps.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from shared import parameterization as kinds
+from shared.conditioning import Conditioning
+from shared.denoiser import DenoiseFn, Denoiser
+from shared.distillation import (
+    consistency_distillation_loss,
+    consistency_training_loss,
+    doubling_pairs,
+    easy_pairs,
+    guided_loss,
+    progressive_loss,
+    step_triples,
+)
+from shared.guidance import with_scale
+from shared.samplers import sample_ddim, sample_lcm
+from shared.schedules import trained
+from tests.analytic import GaussianMixture
+from tests.students import (
+    MIXTURE,
+    SCHEDULE,
+    bound,
+    fit,
+    log_normal,
+    off_target,
+    sample,
+    sliced_wasserstein,
+    student,
+)
+
+V = kinds.v(SCHEDULE)
+
+
+@pytest.fixture(scope="module")
+def trained_denoiser() -> Denoiser:
+    """What students begin as: a network that knows how to denoise."""
+    denoiser = student(V)
+
+    def levels(uniforms: Tensor, normals: Tensor, _: float) -> Tensor:
+        return log_normal(uniforms, normals)[:, None]
+
+    fit(denoiser, guided_loss, MIXTURE.denoise, levels, steps=300, rate=4e-3)
+    return denoiser
+
+
+@pytest.fixture(scope="module")
+def teacher_off() -> dict[int, float]:
+    """How far the exact denoiser's samples of so many DDIM steps are from the data."""
+    return {n: off_target(sample(MIXTURE.denoise, sample_ddim, n)) for n in (1, 2, 4)}
+
+
+def begun_as(denoiser: Denoiser, parameterization: kinds.Parameterization = V) -> Denoiser:
+    begun = student(parameterization)
+    begun.network.load_state_dict(denoiser.network.state_dict())
+    return begun
+
+
+def path(denoise: DenoiseFn, steps: int) -> Tensor:
+    """The states (steps b 1 1 2) that DDIM comes through, from the first on."""
+    seen: list[Tensor] = []
+    sigmas = trained(steps, SCHEDULE)
+    x = torch.randn(500, 1, 1, 2, generator=torch.Generator().manual_seed(3)) * sigmas[0]
+    with torch.no_grad():
+        last = sample_ddim(denoise, x, sigmas, callback=lambda _, x, *__: seen.append(x))
+    return torch.stack([*seen, last])
+
+
+def rms(error: Tensor) -> float:
+    return error.square().mean().sqrt().item()
+
+
+def test_progressive_rounds_halve_the_steps(trained_denoiser, teacher_off):
+    teacher, begun = MIXTURE.denoise, trained_denoiser
+    for steps, ratio in ((4, 0.75), (2, 0.4), (1, 0.25)):  # measured: MEASURED_PROGRESSIVE
+        grid = trained(2 * steps, SCHEDULE)
+
+        def levels(uniforms: Tensor, normals: Tensor, _: float, grid: Tensor = grid) -> Tensor:
+            return step_triples(grid, uniforms)
+
+        begun = begun_as(begun)
+        learnt = fit(begun, progressive_loss, teacher, levels, steps=300, rate=2e-3)
+        # The student's path of N steps is its teacher's of 2N, at every second level.
+        own, followed = path(learnt, steps), path(teacher, 2 * steps)[::2]
+        apart = path(teacher, steps)  # what the teacher's own N steps do
+        assert rms(own - followed) < 0.25 * rms(apart - followed)  # measured: MEASURED_PATH
+        assert off_target(sample(learnt, sample_ddim, steps)) < ratio * teacher_off[steps]
+        teacher = learnt
+
+
+def test_a_student_that_takes_the_scale_does_what_guidance_does():
+    wanted = GaussianMixture(torch.ones(1).double(), MIXTURE.means[:1], MIXTURE.stds[:1])
+    denoiser = student(V, guidance_dim=16)
+
+    def guided(scale: Tensor) -> DenoiseFn:
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            without = MIXTURE.denoise(x, sigma)
+            factor = scale[:, None, None, None]
+            return without + factor * (wanted.denoise(x, sigma) - without)
+
+        return denoise
+
+    def told(scale: Tensor) -> DenoiseFn:
+        cond = Conditioning(context=torch.zeros(len(scale), 1, 1))
+        return bound(denoiser, with_scale(cond, scale, 16))
+
+    def loss(_: DenoiseFn, __: DenoiseFn, x0: Tensor, noise: Tensor, drawn: Tensor) -> Tensor:
+        scale = drawn[:, 1]
+        return guided_loss(told(scale), guided(scale), x0, noise, drawn[:, :1])
+
+    def levels(uniforms: Tensor, normals: Tensor, _: float) -> Tensor:
+        # A uniform number's later digits are as good as another's.
+        scale = 1 + 3 * (uniforms * 1000 % 1)
+        return torch.stack([log_normal(uniforms, normals), scale], 1)
+
+    fit(denoiser, loss, MIXTURE.denoise, levels, steps=700, rate=4e-3)
+    scales = {value: torch.full((3000,), value) for value in (1.0, 2.0, 4.0)}
+    theirs = {value: sample(guided(s), sample_ddim, 8) for value, s in scales.items()}
+    apart = sliced_wasserstein(theirs[1.0], theirs[4.0])
+    for value, scale in scales.items():
+        mine = sample(told(scale), sample_ddim, 8)
+        # As a share of what guidance changes; measured: MEASURED_GUIDED
+        assert sliced_wasserstein(mine, theirs[value]) < 0.25 * apart
+
+
+def test_consistency_distillation_jumps_to_the_end(trained_denoiser, teacher_off):
+    begun = begun_as(trained_denoiser, kinds.consistency(V, SCHEDULE))
+
+    def levels(uniforms: Tensor, normals: Tensor, progress: float) -> Tensor:
+        return doubling_pairs(log_normal(uniforms, normals), progress, SCHEDULE, 2, first=4)
+
+    learnt = fit(
+        begun, consistency_distillation_loss, MIXTURE.denoise, levels, steps=400, rate=2e-3
+    )
+    for steps, ratio in ((1, 0.35), (2, 0.4), (4, 0.75)):  # measured: MEASURED_CD
+        assert off_target(sample(learnt, sample_lcm, steps)) < ratio * teacher_off[steps]
+
+
+def test_easy_consistency_tuning_needs_no_teacher(trained_denoiser, teacher_off):
+    begun = begun_as(trained_denoiser, kinds.consistency(V, SCHEDULE))
+
+    def levels(uniforms: Tensor, normals: Tensor, progress: float) -> Tensor:
+        return easy_pairs(log_normal(uniforms, normals), progress, SCHEDULE, 5)
+
+    def no_teacher(x: Tensor, sigma: Tensor) -> Tensor:
+        raise AssertionError("it was asked")
+
+    loss = partial(consistency_training_loss, c=0.1)
+    learnt = fit(begun, loss, no_teacher, levels, steps=700, rate=2e-3)
+    for steps, ratio in ((1, 0.5), (2, 0.8)):  # measured: MEASURED_ECT
+        assert off_target(sample(learnt, sample_lcm, steps)) < ratio * teacher_off[steps]
