@@ -73,8 +73,9 @@ def main(args: list[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-cli.add_command(images.image)
-cli.add_command(audio.music)
+STUDENTS = {"image": images.distilled, "music": audio.distilled}
+for _command in (images.image, audio.music, samplers, distill_group(STUDENTS)):
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -114,10 +115,6 @@ def replay(
 
 for verb in VERBS:
     cli.add_command(verb)
-
-
-cli.add_command(samplers)
-cli.add_command(distill_group({"image": images.distilled, "music": audio.distilled}))
 
 
 @samplers.command("compare")

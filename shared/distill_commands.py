@@ -48,9 +48,7 @@ def distill_group(arts: Mapping[str, Callable[[], Art]]) -> click.Group:
             from shared.models import BUILTIN, find_model
 
             if model == BUILTIN and art is None:
-                raise UserError(
-                    f"{BUILTIN!r} is a model of each art; say --art {' or '.join(arts)}"
-                )
+                raise UserError(f"there is one {BUILTIN!r} of each art; say --art image or music")
             teacher = find_model(model, art)
 
             from shared.distillation.run import distill

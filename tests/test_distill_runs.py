@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from shared.distillation.student import plain_network, student_network
 from shared.errors import UserError
 from shared.guidance import with_scale
 from shared.noise import seeded_noise
-from shared.student import read_student
+from shared.settings import GuidanceSettings
+from shared.student import Choice, Student, choose_denoiser, read_student
+from shared.weights import write_json
 
 ROOT = Path(__file__).parents[1]
 COMMON = """
@@ -159,6 +162,58 @@ def test_a_consistency_student_opens_in_diffusers(
     ours = ImagePipeline.load(out, device="cpu", dtype="float32")
     (mine,) = ours("a cat", steps=1, guidance_scale=4.0, sampler="lcm", schedule="trailing")
     assert np.abs(np.asarray(mine, float) - np.asarray(theirs, float)).max() <= 1
+
+
+CHOICES: list[tuple[dict, tuple[bool, str, str]]] = [
+    ({}, (True, "lcm", "trailing")),
+    ({"steps": 4}, (True, "lcm", "trailing")),
+    ({"steps": 5}, (False, "dpm++2m", "karras")),
+    ({"quality": True}, (False, "dpm++2m", "karras")),
+    ({"guidance_scale": 6.0}, (False, "dpm++2m", "karras")),
+    ({"negative_prompt": "a dog"}, (False, "dpm++2m", "karras")),
+    ({"guidance": GuidanceSettings(rescale=0.5)}, (False, "dpm++2m", "karras")),
+    ({"sampler": "heun"}, (False, "heun", "karras")),
+]
+
+
+@pytest.mark.parametrize("asked, chosen", CHOICES)
+def test_few_steps_take_the_student_and_what_it_does_not_take_the_model(
+    tmp_path: Path, asked: dict, chosen: tuple[bool, str, str]
+) -> None:
+    wants = Student("consistency", 4, "lcm", "trailing", (1.0, 5.0))
+    plain = {"steps": 2, "guidance_scale": 3.0, "sampler": "dpm++2m", "schedule": "karras"}
+    assert not choose_denoiser(tmp_path, **(plain | asked)).student  # it carries none
+    write_json(tmp_path / "student" / "student.json", asdict(wants))
+    assert choose_denoiser(tmp_path, **(plain | asked)) == Choice(*chosen)
+    write_json(tmp_path / "student.json", asdict(wants))  # it is one itself
+    own = ("lcm", "trailing") if "sampler" not in asked else ("heun", "karras")
+    assert choose_denoiser(tmp_path, **(plain | asked)) == Choice(False, *own)
+    (tmp_path / "student.json").write_text('{"method": "guided"}')
+    if "sampler" not in asked:
+        with pytest.raises(UserError, match="does not tell"):
+            choose_denoiser(tmp_path, **(plain | asked))
+
+
+def test_a_carried_student_is_taken_and_replayed(
+    duotone: Duotone, tiny_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    run(duotone, "consistency", tiny_model, pictures, tmp_path / "student")
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tiny_model, teacher)
+    shutil.copytree(tmp_path / "student" / "student", teacher / "student")
+
+    def record(*options: str) -> dict:
+        args = ["a red apple", "--model", teacher, "--seed", 0, "--steps", 2, "--json", *options]
+        result = duotone("image", *args)
+        assert result.code == 0, result.err
+        return json.loads(result.out[0])
+
+    made = record("-o", "by_student.png")
+    assert made["student"] and made["sampler"] == "lcm"
+    assert not record("--quality", "-o", "by_teacher.png")["student"]
+    assert not record("--sampler", "ddim", "-o", "by_sampler.png")["student"]
+    again = duotone("replay", "by_student.png", "--model", teacher)
+    assert "identical" in again.out[-1]
 
 
 @pytest.mark.parametrize("rank", [0, 2])

@@ -238,7 +238,7 @@ def test_the_scale_is_told_as_diffusers_tells_it():
     scales = torch.tensor([1.0, 2.5, 7.5])
     told = with_scale(Conditioning(context=torch.zeros(3, 1, 1)), scales, 32)
     reference = embed(SimpleNamespace(), scales - 1, embedding_dim=32)
-    torch.testing.assert_close(told.vector, reference, atol=1e-4, rtol=0)
+    torch.testing.assert_close(told.vector, reference, atol=1e-3, rtol=0)  # of 6500 radians
     with pytest.raises(ValueError, match="context"):
         with_scale(Conditioning(), 1.0, 32)
 

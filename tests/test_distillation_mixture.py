@@ -92,8 +92,11 @@ def test_progressive_rounds_halve_the_steps(trained_denoiser, teacher_off):
         # The student's path of N steps is its teacher's of 2N, at every second level.
         own, followed = path(learnt, steps), path(teacher, 2 * steps)[::2]
         apart = path(teacher, steps)  # what the teacher's own N steps do
-        assert rms(own - followed) < 0.25 * rms(apart - followed)  # measured: MEASURED_PATH
-        assert off_target(sample(learnt, sample_ddim, steps)) < ratio * teacher_off[steps]
+        following = rms(own - followed) / rms(apart - followed)
+        found = off_target(sample(learnt, sample_ddim, steps)) / teacher_off[steps]
+        print("progressive", steps, following, found)
+        assert following < 0.25  # measured: MEASURED_PATH
+        assert found < ratio
         teacher = learnt
 
 
@@ -128,8 +131,9 @@ def test_a_student_that_takes_the_scale_does_what_guidance_does():
     apart = sliced_wasserstein(theirs[1.0], theirs[4.0])
     for value, scale in scales.items():
         mine = sample(told(scale), sample_ddim, 8)
-        # As a share of what guidance changes; measured: MEASURED_GUIDED
-        assert sliced_wasserstein(mine, theirs[value]) < 0.25 * apart
+        found = sliced_wasserstein(mine, theirs[value]) / apart
+        print("guided", value, found)
+        assert found < 0.25  # measured: MEASURED_GUIDED
 
 
 def test_consistency_distillation_jumps_to_the_end(trained_denoiser, teacher_off):
@@ -141,20 +145,24 @@ def test_consistency_distillation_jumps_to_the_end(trained_denoiser, teacher_off
     learnt = fit(
         begun, consistency_distillation_loss, MIXTURE.denoise, levels, steps=400, rate=2e-3
     )
-    for steps, ratio in ((1, 0.35), (2, 0.4), (4, 0.75)):  # measured: MEASURED_CD
-        assert off_target(sample(learnt, sample_lcm, steps)) < ratio * teacher_off[steps]
+    for steps, ratio in ((1, 0.35), (2, 0.35), (4, 0.7)):  # measured: MEASURED_CD
+        found = off_target(sample(learnt, sample_lcm, steps)) / teacher_off[steps]
+        print("cd", steps, found)
+        assert found < ratio
 
 
 def test_easy_consistency_tuning_needs_no_teacher(trained_denoiser, teacher_off):
     begun = begun_as(trained_denoiser, kinds.consistency(V, SCHEDULE))
 
     def levels(uniforms: Tensor, normals: Tensor, progress: float) -> Tensor:
-        return easy_pairs(log_normal(uniforms, normals), progress, SCHEDULE, 5)
+        return easy_pairs(log_normal(uniforms, normals), progress, SCHEDULE, 3)
 
     def no_teacher(x: Tensor, sigma: Tensor) -> Tensor:
         raise AssertionError("it was asked")
 
     loss = partial(consistency_training_loss, c=0.1)
-    learnt = fit(begun, loss, no_teacher, levels, steps=700, rate=2e-3)
-    for steps, ratio in ((1, 0.5), (2, 0.8)):  # measured: MEASURED_ECT
-        assert off_target(sample(learnt, sample_lcm, steps)) < ratio * teacher_off[steps]
+    learnt = fit(begun, loss, no_teacher, levels, steps=500, rate=4e-4, batch=512)
+    for steps, ratio in ((1, 0.6), (2, 0.6), (4, 1.1)):  # measured: MEASURED_ECT
+        found = off_target(sample(learnt, sample_lcm, steps)) / teacher_off[steps]
+        print("ect", steps, found)
+        assert found < ratio
