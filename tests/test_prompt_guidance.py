@@ -10,18 +10,21 @@ import torch
 from command import Duotone, refused
 from PIL import Image, PngImagePlugin
 from test_generation import SETTINGS
+from tiny import UNET
 from torch import Tensor
 
 from imagediff import ImagePipeline
 from imagediff.png import RECORD, open_png
 from shared.conditioning import Conditioning
-from shared.denoiser import DenoiseFn
+from shared.denoiser import DenoiseFn, Denoiser
 from shared.errors import UserError
-from shared.guidance import classifier_free, classifier_free_pp, perturbed, plain
+from shared.guidance import attending_blocks, classifier_free, classifier_free_pp, perturbed, plain
+from shared.parameterization import flow
 from shared.pipelines import encode_prompts
 from shared.prompt_guidance import prompt_guidance
 from shared.schedules import make_sigmas
 from shared.settings import GuidanceSettings, SampleSettings
+from shared.unet import UNet
 
 STEPS, SCALE = 10, 3.0
 
@@ -123,6 +126,26 @@ def test_perturbed_attention_is_added_as_in_other_tools(
         expected = guided[step] + 2 * (cond[step] - blind[step])
         assert not torch.allclose(found[step], guided[step], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(found[step], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "size, blocks",
+    [
+        (4, ("down_blocks.0", "up_blocks.1")),  # nowhere 64 places: where most are
+        (8, ("down_blocks.0", "up_blocks.1")),
+        ([8, 16], ("down_blocks.0", "up_blocks.1")),
+        (16, ("mid_block",)),
+        ([8, 32], ("mid_block",)),
+    ],
+)
+def test_attention_is_blinded_where_it_sees_enough(size, blocks) -> None:
+    network = UNet.from_config(UNET | {"sample_size": size})
+    assert attending_blocks(Denoiser(network, flow())) == blocks
+
+
+def test_a_network_without_attention_cannot_be_blinded() -> None:
+    with pytest.raises(UserError, match="needs a network with self-attention"):
+        attending_blocks(Denoiser(torch.nn.Conv2d(4, 4, 1), flow()))
 
 
 @pytest.mark.parametrize(

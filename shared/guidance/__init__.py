@@ -27,7 +27,7 @@ from shared.guidance.measurement import (
     residual_norm,
 )
 from shared.guidance.perturbed import (
-    innermost_blocks,
+    attending_blocks,
     perturbed,
     perturbed_attention,
     perturbed_denoiser,
@@ -52,6 +52,7 @@ __all__ = [
     "LinearMap",
     "Loss",
     "Step",
+    "attending_blocks",
     "autoguidance",
     "average_pool",
     "classifier",
@@ -63,7 +64,6 @@ __all__ = [
     "ddim_step",
     "ddpm_step",
     "gradient",
-    "innermost_blocks",
     "keep",
     "known_region",
     "label_log_prob",
