@@ -261,7 +261,7 @@ def test_info_reads_what_other_tools_wrote(duotone: Duotone) -> None:
 def test_info_refuses_what_is_no_picture(duotone: Duotone, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
-    refused(duotone("info", tmp_path / "text.png"), "not a PNG")
+    refused(duotone("info", tmp_path / "text.png"), "no picture that can be read")
     refused(duotone("info", tmp_path / "bare.png"), "does not tell")
     refused(duotone("info", tmp_path / "none.png"), "no file")
     refused(duotone("info", tmp_path), "cannot read")
