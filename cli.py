@@ -73,7 +73,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-STUDENTS = {"image": images.distilled, "music": audio.distilled}
+STUDENTS = {"image": "imagediff.distill", "music": "audiodiff.distill"}
 for _command in (images.image, audio.music, samplers, distill_group(STUDENTS)):
     cli.add_command(_command)
 

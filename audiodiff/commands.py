@@ -53,15 +53,11 @@ from shared.settings import GuidanceSettings
 @click.option("--save-controls", is_flag=True, help="Chords, beats and tune as .mid beside it.")
 @count_and_seed_options("Clips", "clip")
 @all_of(
-    sampling_options(DEFAULT_GUIDANCE_SCALE),
-    schedule_option,
-    quality_option,
-    guidance_options,
-    negative_option,
+    sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
 )
 @click.option("--sample-rate", type=int, help="In Hz; by default the model's own.")
 @click.option("--loudness", type=float, help="In LUFS.  [default: -16, or as --dynamics say]")
-@all_of(model_options, json_option("clip"), overwrite_option)
+@all_of(model_options, quality_option, json_option("clip"), overwrite_option)
 def music(
     prompt: str,
     output: Path | None,
@@ -228,9 +224,8 @@ def replay(
 
     if device is None:
         device = recorded.device if is_available(recorded.device) else "auto"
-    pipeline = MusicPipeline.load(
-        model or recorded.model, device, dtype or recorded.dtype, recorded.student
-    )
+    name, precision = model or recorded.model, dtype or recorded.dtype
+    pipeline = MusicPipeline.load(name, device, precision, recorded.student)
     (settings,) = pipeline.plan(
         recorded.prompt,
         seconds=recorded.seconds,
@@ -358,13 +353,6 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     from audiodiff.train_diffusion import train_diffusion
 
     train_diffusion(config, data, out, resume)
-
-
-def distilled():
-    """What students of music learn from (a :class:`shared.distillation.run.Art`)."""
-    from audiodiff.distill import ART
-
-    return ART
 
 
 @click.command("music")

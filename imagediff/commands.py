@@ -37,14 +37,10 @@ from shared.settings import GuidanceSettings
 @click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
 @count_and_seed_options("Pictures", "picture")
 @all_of(
-    sampling_options(DEFAULT_GUIDANCE_SCALE),
-    schedule_option,
-    quality_option,
-    guidance_options,
-    negative_option,
+    sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
 )
 @click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
-@all_of(model_options, json_option("picture"), overwrite_option)
+@all_of(model_options, quality_option, json_option("picture"), overwrite_option)
 def image(
     prompt: str,
     output: Path | None,
@@ -269,13 +265,6 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     from imagediff.train_diffusion import train_diffusion
 
     train_diffusion(config, data, out, resume)
-
-
-def distilled():
-    """What students of pictures learn from (a :class:`shared.distillation.run.Art`)."""
-    from imagediff.distill import ART
-
-    return ART
 
 
 @click.command("image")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from shared.console import FILE, all_of
 from shared.errors import UserError
-
-if TYPE_CHECKING:
-    from shared.distillation.run import Art
 
 METHODS = {
     "progressive": "Halve the steps, round after round: one of the student's does what two did.",
@@ -21,11 +18,12 @@ METHODS = {
 }
 
 
-def distill_group(arts: Mapping[str, Callable[[], Art]]) -> click.Group:
+def distill_group(arts: Mapping[str, str]) -> click.Group:
     """``distill`` with a command for each method.
 
     Args:
-        arts: kind of model -> what gives what that art brings; only called when it is needed.
+        arts: kind of model -> the module whose ``ART`` (a :class:`shared.distillation.run.Art`) is
+            what that art brings; imported when it is needed, for it brings torch.
     """
 
     @click.group()
@@ -53,7 +51,8 @@ def distill_group(arts: Mapping[str, Callable[[], Art]]) -> click.Group:
 
             from shared.distillation.run import distill
 
-            distill(method, config, arts[teacher.kind](), teacher.folder, data, out, resume)
+            art_of = import_module(arts[teacher.kind]).ART
+            distill(method, config, art_of, teacher.folder, data, out, resume)
 
         return run
 
