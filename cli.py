@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from audiodiff import commands as audio
+from audiodiff import evaluate_commands as music_evaluations
 from cli_edits import VERBS, is_sound
 from imagediff import commands as images
 from shared.console import (
@@ -219,7 +220,8 @@ def evaluate() -> None:
 
 
 evaluate.add_command(images.evaluate_image)
-evaluate.add_command(audio.evaluate_music)
+evaluate.add_command(music_evaluations.evaluate_music)
+evaluate.add_command(music_evaluations.evaluate_control)
 
 
 def _trainer(part: str, config: Path) -> Trainer:

@@ -9,8 +9,8 @@ import numpy as np
 from audiodiff.labels import FRAME_SECONDS
 from audiodiff.theory import PITCH_CLASSES, QUALITIES, parse_chord
 
-STAYS = 0.9  # probability that the next latent frame has the same chord
-SHARPNESS = 25.0  # of a frame's likeness to chords, made into probabilities
+STAYS = 0.95  # probability that the next latent frame has the same chord
+SHARPNESS = 10.0  # of a frame's likeness to chords, made into probabilities
 TEMPLATES = tuple((root, kind) for kind in ("maj", "min") for root in range(12))
 _STEPS = {"maj": (0, 4, 7), "min": (0, 3, 7)}
 

@@ -18,7 +18,6 @@ from shared.console import (
     advance,
     all_of,
     count_and_seed_options,
-    evaluation_options,
     guidance_options,
     json_option,
     model_options,
@@ -57,6 +56,13 @@ from shared.settings import GuidanceSettings
 )
 @click.option("--sample-rate", type=int, help="In Hz; by default the model's own.")
 @click.option("--loudness", type=float, help="In LUFS.  [default: -16, or as --dynamics say]")
+@click.option(
+    "--best-of",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Make N of each clip, with as many seeds, and keep the one that holds its controls best.",
+)
+@click.option("--report", is_flag=True, help="Print how well each control was kept.")
 @all_of(model_options, quality_option, json_option("clip"), overwrite_option)
 def music(
     prompt: str,
@@ -78,6 +84,8 @@ def music(
     negative_prompt: str,
     sample_rate: int | None,
     loudness: float | None,
+    best_of: int | None,
+    report: bool,
     model: str,
     device: str,
     dtype: str,
@@ -98,7 +106,7 @@ def music(
     from shared.student import choose_denoiser
 
     # First what can be told without torch, whose import takes longer than all of this.
-    check_count(count)
+    check_count(count * (best_of or 1))
     found = find_model(model, "music")
     choice = choose_denoiser(
         found.folder,
@@ -111,9 +119,13 @@ def music(
         quality=quality,
     )
     outline = read_sketch(asked_controls(), prompt, seconds, bpm, key, meter, loop)
+    if best_of is not None:
+        outline.check_controlled(prompt, key)
+    each = best_of or 1
     first = secrets.randbelow(2**31) if seed is None else seed
-    seeds = [str(first + i) for i in range(count)]
-    names = [f"{slug(prompt)}-{s}" for s in seeds]
+    seeds = [str(first + i * each) for i in range(count)]
+    chosen = "" if best_of is None else f"-best-of-{best_of}"
+    names = [f"{slug(prompt)}-{s}{chosen}" for s in seeds]
     paths = output_paths(output, names, seeds, list(FORMATS), overwrite)
     if save_controls:
         for path in paths:
@@ -127,6 +139,8 @@ def music(
         check_format(paths[0].suffix.lower(), sample_rate)
 
     from audiodiff import MusicPipeline
+    from audiodiff.best import best_of_each
+    from audiodiff.kept import told
 
     pipeline = MusicPipeline.load(model, device, dtype, choice.student)
     plan = pipeline.plan(
@@ -138,7 +152,7 @@ def music(
         loop=loop,
         sketch=outline.sketch,
         negative_prompt=negative_prompt,
-        count=count,
+        count=count * each,
         seed=first,
         steps=steps,
         guidance_scale=guidance_scale,
@@ -155,12 +169,16 @@ def music(
         say(f"Note: {remark}")
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
         clips = pipeline.generate(plan, callback=lambda *_: advance(bar))
-        for path, clip in zip(paths, clips, strict=True):
-            clip.save(path, overwrite)
+        listening = as_json or report or best_of is not None
+        for path, best in zip(paths, best_of_each(clips, each, listening), strict=True):
+            best.clip.save(path, overwrite)
             if save_controls:
-                save_midi(path.with_suffix(".mid"), clip.settings, overwrite)
-            record = {"path": str(path)} | clip.settings.record()
+                save_midi(path.with_suffix(".mid"), best.clip.settings, overwrite)
+            record = {"path": str(path)} | best.clip.settings.record() | best.record()
             bar.write(json.dumps(record) if as_json else str(path), file=sys.stdout)
+            if report and not as_json:
+                for line in told(best.kept) or ["no control was given"]:
+                    bar.write(f"  {line}", file=sys.stdout)
 
 
 def info(file: Path, as_json: bool, plot: Path | None, overwrite: bool) -> None:
@@ -353,47 +371,3 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     from audiodiff.train_diffusion import train_diffusion
 
     train_diffusion(config, data, out, resume)
-
-
-@click.command("music")
-@all_of(
-    model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), guidance_options, evaluation_options
-)
-def evaluate_music(
-    model: str,
-    device: str,
-    dtype: str,
-    steps: int,
-    guidance_scale: float,
-    sampler: str,
-    guidance: GuidanceSettings,
-    prompts: Path | None,
-    limit: int | None,
-    seed: int,
-    judge: Path | None,
-    as_json: bool,
-) -> None:
-    """Make clips of labelled prompts and print how well they follow them."""
-    from shared.models import find_model
-
-    find_model(model, "music")
-
-    from audiodiff import MusicPipeline
-    from audiodiff.adherence import PROMPTS, read_evaluation
-    from audiodiff.evaluate import evaluate
-    from audiodiff.judge import load_judge
-
-    labelled = read_evaluation(prompts or PROMPTS)
-    report = evaluate(
-        MusicPipeline.load(model, device, dtype),
-        load_judge(judge, say),
-        labelled,
-        limit=limit,
-        seed=seed,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-        guidance=guidance,
-        say=say,
-    )
-    click.echo(json.dumps(report.record()) if as_json else report.table())

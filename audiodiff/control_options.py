@@ -58,7 +58,7 @@ control_options = all_of(
         "--control-by",
         "routes",
         "[CONTROL=]ROUTE",
-        "channels, gradient or both; by default what was measured to be best for each.",
+        "channels, gradient or both; by default channels, and both for dynamics.",
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from audiodiff.codec import MusicCodec
 from audiodiff.vocoder import Vocoder
@@ -50,8 +51,12 @@ def encode(codec: MusicCodec, samples: Tensor) -> Tensor:
     return torch.cat(pieces, -1)
 
 
-def decode_mel(codec: MusicCodec, latents: Tensor) -> Tensor:
-    """Latents (b z rows t) -> log-mel (b 2 f t*downsampling), faded from window to window."""
+def decode_mel(codec: MusicCodec, latents: Tensor, keep: bool = True) -> Tensor:
+    """Latents (b z rows t) -> log-mel (b 2 f t*downsampling), faded from window to window.
+
+    ``keep`` False computes the windows of a long clip again when gradients are taken, which
+    otherwise need memory for all of them.
+    """
     length = latents.shape[-1]
     if length <= in_one_piece(MEL_WINDOW):
         return codec.latents_to_mel(latents)
@@ -60,7 +65,12 @@ def decode_mel(codec: MusicCodec, latents: Tensor) -> Tensor:
     total = latents.new_zeros(length * factor)
     mel = latents.new_zeros(len(latents), 2, codec.front_end.n_mels, length * factor)
     for start in window_starts(length, MEL_WINDOW, MEL_OVERLAP):
-        piece = codec.latents_to_mel(latents[..., start : start + MEL_WINDOW])
+        part = latents[..., start : start + MEL_WINDOW]
+        piece = (
+            codec.latents_to_mel(part)
+            if keep
+            else checkpoint(codec.latents_to_mel, part, use_reentrant=False)
+        )
         here = slice(start * factor, (start + MEL_WINDOW) * factor)
         total[here] += weight
         mel[..., here] = torch.lerp(mel[..., here], piece, weight / total[here])

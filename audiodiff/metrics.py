@@ -241,10 +241,14 @@ def tempo_right(heard: Heard, labels: Labels, octaves: bool) -> bool | None:
 
 def smooth_levels(levels: np.ndarray | Sequence[float]) -> np.ndarray:
     """A loudness curve (t,) in dB without what is faster than about a second (Savitzky-Golay)."""
-    levels = np.maximum(np.asarray(levels, dtype=np.float64), QUIETEST)
-    if len(levels) < SMOOTHING:
-        return levels
-    return np.asarray(signal.savgol_filter(levels, SMOOTHING, SMOOTHING_DEGREE))
+    return smoothed(np.maximum(np.asarray(levels, dtype=np.float64), QUIETEST))
+
+
+def smoothed(curve: np.ndarray) -> np.ndarray:
+    """A curve (t,) of latent frames without what is faster than about a second."""
+    if len(curve) < SMOOTHING:
+        return curve
+    return np.asarray(signal.savgol_filter(curve, SMOOTHING, SMOOTHING_DEGREE))
 
 
 def smooth_pair(heard: Heard, labels: Labels) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from audiodiff.settings import (
     check_wishes,
 )
 from audiodiff.sketch import Sketch
+from audiodiff.steering import steering
 from audiodiff.told import check_channels, lessened, stacked, told
 from audiodiff.wishes import loop_seconds, read_wishes, wishes_of
 from shared.checkpoints import load_denoiser, load_student, model_hash, read_config
@@ -328,6 +329,7 @@ class MusicPipeline:
         frames = self.latent_frames(common.seconds)
         if common.loop is not None:
             frames = circle(common.seconds, self.codec).frames
+        guidances = (*steering(common.sketch, self.codec, frames), *guidances)
         with sampling_mode(guidances):
             latents = sample_latents(
                 compose(self.denoise_fn(batch, frames, controls), *guidances),

@@ -1,5 +1,6 @@
 """What people hand in: texts and files that become a sketch, and what is refused in a line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mido
@@ -40,7 +41,9 @@ def tones(notes: list[tuple[float, float, int]], seconds: float) -> np.ndarray:
     return (sound / 8)[None].astype(np.float32)
 
 
-def midi(path: Path, notes: list[tuple[int, float, float, int]], bpm: float | None = None) -> Path:
+def midi(
+    path: Path, notes: Sequence[tuple[int, float, float, int]], bpm: float | None = None
+) -> Path:
     """A file of (channel, start, beats, pitch)."""
     file = mido.MidiFile(ticks_per_beat=480)
     track = file.add_track()

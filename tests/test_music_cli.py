@@ -37,6 +37,7 @@ def test_music_prints_the_path_of_a_wav(music: Duotone) -> None:
 def test_json_is_one_complete_record_a_clip(music: Duotone) -> None:
     result = music("techno", "--count", 2, "--seed", 5, "--bpm", 130, "--key", "Am", "--json")
     first, second = map(json.loads, result.out)
+    assert [list(one.pop("kept")) for one in (first, second)] == [["tempo", "key"]] * 2
     assert (first["seed"], second["seed"]) == (5, 6)
     assert first | {"seed": 6, "path": second["path"]} == second
     assert first["prompt"] == "techno" and first["bpm"] == 130 and first["key"] == "Am"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from audiodiff.inputs import text
-from audiodiff.sketch import ROUTES, Part
+from audiodiff.sketch import LOUDEST_WEIGHT, ROUTES, Part
 from shared.errors import UserError
 from shared.naming import choose
 
@@ -21,7 +21,10 @@ BEST_BY: Mapping[str, str] = {
     "stereo_width": "gradient",
     "noisiness": "gradient",
 }
-"""Each control's route where none is asked for, chosen by measurement; some have only one."""
+"""Each control's route where none is asked for; what the model has no channel for has only one.
+
+Channels cost nothing. Loudness they hold least, so that gradients help there.
+"""
 ONLY_GRADIENT = ("like", "brightness", "stereo_width", "noisiness")
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -110,11 +113,12 @@ def option_of(name: str) -> str:
 
 def _weight(name: str, value: str) -> float:
     try:
-        return Part(weight=float(value)).weight
+        number = float(value)
     except ValueError:
-        raise UserError(f"--weight {name}={value}: expected a number from 0 to 10") from None
-    except UserError as error:
-        raise UserError(f"--weight {name}={value}: {error}") from None
+        number = -1.0
+    if not 0 <= number <= LOUDEST_WEIGHT:
+        raise UserError(f"--weight {name}={value}: expected a number from 0 to {LOUDEST_WEIGHT:g}")
+    return number
 
 
 def _route(name: str) -> str:

@@ -52,6 +52,14 @@ class Outline:
     meter: int | None
     notes: tuple[str, ...] = ()
 
+    def check_controlled(self, prompt: str, key: str | None) -> None:
+        """Raise UserError where nothing is given that a clip could hold."""
+        wishes = read_wishes(prompt, self.bpm, key)
+        if self.sketch is None and wishes.tempo is None and wishes.key is None:
+            raise UserError(
+                "--best-of chooses by the controls; give one, such as --melody, --bpm or --key"
+            )
+
     def loudness(self) -> float:
         """What to bring the clip to, LUFS: as its dynamics say, or as clips are by default."""
         if self.sketch is None or self.sketch.dynamics is None:

@@ -46,3 +46,8 @@ def statistics(level: torch.Tensor, log_floor: float) -> tuple[torch.Tensor, tor
 
 def _rounded(values: torch.Tensor) -> tuple[float, ...]:
     return tuple(round(value, 2) for value in values.tolist())
+
+
+def similarity(first: Timbre, second: Timbre) -> float:
+    """Pearson's r of two timbres' band means: 1 for the same balance of low and high."""
+    return float(np.corrcoef(first.mean, second.mean)[0, 1])

@@ -1,0 +1,300 @@
+"""How well controls are held, by the control channels and by gradients, beside what is possible.
+
+Controls come from two places: taken from pieces that the model never heard (their own tune, chords,
+beats and loudness), and created by rule. Each is measured in clips without it, with it by either
+route, and in real renders of the same piece after the codec's round trip, the ceiling.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from audiodiff.adherence import Prompt, draw_by_lot
+from audiodiff.evaluate import real_clips
+from audiodiff.fidelity import fidelity
+from audiodiff.kept import MAIN, Kept, sketch_kept
+from audiodiff.labels import FRAME_SECONDS, Labels
+from audiodiff.metrics import hear
+from audiodiff.pipeline import MusicPipeline
+from audiodiff.prompts import SECONDS
+from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Sketch
+from audiodiff.theory import MODES, PITCH_CLASSES, parse_key
+from shared.errors import UserError
+
+ROUTES = ("none", "channels", "gradient", "both")
+PARTS = ("melody", "chords", "rhythm", "dynamics")
+MEASURES: Mapping[str, tuple[str, ...]] = {
+    "melody": ("accuracy", "accuracy_chroma"),
+    "chords": ("overlap",),
+    "rhythm": ("beat_f1",),
+    "dynamics": ("r", "shape_error_db"),
+}
+PUBLISHED: Mapping[tuple[str, str, str], float] = {
+    # Music ControlNet, arXiv 2311.07069: one control, with training.
+    ("extracted", "melody", "accuracy_chroma"): 0.583,
+    ("created", "melody", "accuracy_chroma"): 0.782,
+    ("extracted", "dynamics", "r"): 0.888,
+    ("created", "dynamics", "r"): 0.985,
+    ("extracted", "rhythm", "beat_f1"): 0.692,
+    ("created", "rhythm", "beat_f1"): 0.886,
+}
+KEPT_FROM = 0.95  # of the ceiling
+LEGEND = (
+    "ceiling: real renders after the codec's round trip; published: Music ControlNet, one control, "
+    "other data; *: at least 0.95 of the ceiling"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of one control.
+
+    Attributes:
+        origin: "extracted" or "created".
+        given: the control that was given alone, or "all" together.
+        values: route -> mean.
+        n: clips.
+    """
+
+    origin: str
+    given: str
+    control: str
+    measure: str
+    values: Mapping[str, float]
+    n: int
+    ceiling: float | None
+    published: float | None
+
+
+@dataclass(frozen=True)
+class ControlReport:
+    """All rows, how they were made, and seconds of computing a clip by each route."""
+
+    settings: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    seconds: Mapping[str, float]
+
+    def record(self) -> dict[str, Any]:
+        """The report as JSON knows it."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """The report as people read it."""
+        head = ("", *ROUTES, "ceiling", "published", "n")
+        lines = [head, *(_cells(row) for row in self.rows)]
+        times = (f"{self.seconds[route]:.2f}" if route in self.seconds else "" for route in ROUTES)
+        lines.append(("seconds a clip", *times, "", "", ""))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = [
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+            for line in lines
+        ]
+        facts = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        return "\n".join([facts, "", *text, "", LEGEND])
+
+
+def evaluate_control(
+    pipeline: MusicPipeline,
+    prompts: Sequence[Prompt],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    steps: int = 25,
+    guidance_scale: float,
+    sampler: str,
+    say: Callable[[str], None] | None = None,
+) -> ControlReport:
+    """Give controls alone and together, by every route, and measure what was kept.
+
+    Args:
+        prompts: those of kind "controls" are used.
+        limit: at most so many, drawn by lot.
+        seed: prompt number i gets the seed ``seed + i``.
+
+    Raises:
+        UserError: no such prompts, or a value that the model or the sampler does not take.
+    """
+    chosen = [p for p in draw_by_lot(prompts, limit, seed) if p.kind == "controls"]
+    if not chosen:
+        raise UserError("there are no prompts of the kind controls")
+    real = real_clips(chosen, say)
+    coded = _round_trips(pipeline, real)
+    spent: dict[str, list[float]] = {route: [] for route in ROUTES}
+    facts: dict[str, Any] = {}
+
+    def make(prompt: Prompt, sketch: Sketch | None, route: str) -> np.ndarray:
+        (settings,) = pipeline.plan(
+            prompt.text,
+            seconds=SECONDS,
+            seed=seed + prompt.number,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            sketch=sketch,
+        )
+        facts.update(settings.record())
+        start = time.perf_counter()
+        (clip,) = pipeline.generate([settings])
+        spent[route].append(time.perf_counter() - start)
+        return clip.samples
+
+    plain = {p.number: make(p, None, "none") for p in tqdm(chosen, "no control", leave=False)}
+    rows: list[Row] = []
+    for origin, draw in (("extracted", extracted), ("created", created)):
+        sketches = {p.number: draw(p) for p in chosen}
+        for given in (*PARTS, "all"):
+            found: dict[str, list[Kept]] = {route: [] for route in ROUTES}
+            ceilings: list[Kept] = []
+            for prompt in tqdm(chosen, f"{origin}, {given}", leave=False):
+                wanted = _only(sketches[prompt.number], PARTS if given == "all" else (given,))
+                if not wanted.parts():
+                    continue
+                for route in ROUTES:
+                    samples = plain[prompt.number]
+                    if route != "none":
+                        samples = make(prompt, _by(wanted, route), route)
+                    found[route].append(_heard(samples, wanted))
+                if origin == "extracted" and prompt.number in coded:
+                    ceilings.append(_heard(coded[prompt.number], wanted))
+            rows += _rows(origin, given, found, ceilings, rows)
+    kept_facts = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
+    settings = {name: facts[name] for name in kept_facts} | {"seed": seed, "prompts": len(chosen)}
+    seconds = {route: float(np.mean(times)) for route, times in spent.items() if times}
+    return ControlReport(settings, tuple(rows), seconds)
+
+
+def extracted(prompt: Prompt) -> Sketch:
+    """The controls of the piece that a prompt's labels were taken from."""
+    labels = prompt.labels
+    beats = labels.beats
+    gap = beats[-1] - beats[-2]
+    chords = zip(beats, (*beats[1:], beats[-1] + gap), labels.chords, strict=False)
+    return Sketch(
+        melody=Melody(notes=labels.melody) if labels.melody else None,
+        chords=Chords(spans=tuple((max(a, 0.0), b, name) for a, b, name in chords if b > 0)),
+        rhythm=Rhythm(beats=beats, downbeats=_two_bars(labels)),
+        dynamics=Curve(
+            points=tuple(((i + 0.5) * FRAME_SECONDS, v) for i, v in enumerate(labels.dynamics))
+        ),
+    )
+
+
+def created(prompt: Prompt) -> Sketch:
+    """Controls by rule, in the prompt's tempo and key: a scale tune, triads, a beat, a swell."""
+    rng = random.Random(f"created {prompt.number}")
+    beat = 60 / (prompt.labels.tempo or 100.0)
+    key = parse_key(prompt.labels.key or "C")
+    scale = [key.tonic + step for step in MODES[key.mode]]
+    notes, step, start = [], rng.randrange(len(scale)), 0.0
+    while start < SECONDS:
+        length = beat * rng.choice((1, 1, 2))
+        octave, degree = divmod(step, len(scale))
+        pitch = 60 + scale[degree] % 12 + 12 * octave
+        notes.append((start, min(start + length, SECONDS), pitch))
+        start, step = start + length, (step + rng.choice((-2, -1, 1, 2))) % (2 * len(scale))
+    roots = [rng.choice(scale) % 12 for _ in range(8)]
+    bar = 4 * beat
+    names = [_triad(root, {pitch % 12 for pitch in scale}) for root in roots]
+    chords = [
+        (number * bar, min((number + 1) * bar, SECONDS), name)
+        for number, name in enumerate(names)
+        if number * bar < SECONDS
+    ]
+    count = int(SECONDS / beat) + 5
+    beats = tuple(number * beat for number in range(count))
+    points = ((0.0, rng.uniform(-32, -16)), (SECONDS / 2, rng.uniform(-32, -16)))
+    return Sketch(
+        melody=Melody(notes=tuple(notes)),
+        chords=Chords(spans=tuple(chords)),
+        rhythm=Rhythm(beats=beats, downbeats=beats[::4]),
+        dynamics=Curve(points=(*points, (SECONDS, rng.uniform(-32, -16)))),
+    )
+
+
+def _triad(root: int, scale: set[int]) -> str:
+    return PITCH_CLASSES[root] + ("" if (root + 4) % 12 in scale else "m")
+
+
+def _two_bars(labels: Labels) -> tuple[float, ...]:
+    if len(labels.downbeats) > 1:
+        return labels.downbeats
+    bar = (labels.beats[-1] - labels.beats[-2]) * (labels.meter or 4)
+    return (labels.downbeats[0], labels.downbeats[0] + bar)
+
+
+def _only(sketch: Sketch, names: Sequence[str]) -> Sketch:
+    parts = {name: part for name, part in sketch.parts().items() if name in names}
+    return replace(Sketch(), **parts)
+
+
+def _by(sketch: Sketch, route: str) -> Sketch:
+    return replace(Sketch(), **{n: replace(p, by=route) for n, p in sketch.parts().items()})
+
+
+def _heard(samples: np.ndarray, wanted: Sketch) -> Kept:
+    return sketch_kept(samples, hear(samples), wanted)
+
+
+def _round_trips(pipeline: MusicPipeline, real: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    if not real:
+        return {}
+    copies, _ = fidelity(pipeline.codec, list(real.values()))
+    return dict(zip(real, copies, strict=True))
+
+
+def _rows(
+    origin: str,
+    given: str,
+    found: Mapping[str, Sequence[Kept]],
+    ceilings: Sequence[Kept],
+    before: Sequence[Row],
+) -> Iterator[Row]:
+    for control in PARTS if given == "all" else (given,):
+        for measure in MEASURES[control]:
+            values = {route: _mean(found[route], control, measure) for route in ROUTES}
+            known = {route: value for route, value in values.items() if value is not None}
+            if not known:
+                continue
+            ceiling = _mean(ceilings, control, measure)
+            if ceiling is None:  # nobody rendered what was created; extracted controls' stands in
+                ceiling = next(
+                    (r.ceiling for r in before if (r.control, r.measure) == (control, measure)),
+                    None,
+                )
+            published = PUBLISHED.get((origin, control, measure)) if given != "all" else None
+            count = len(found["none"])
+            yield Row(origin, given, control, measure, known, count, ceiling, published)
+
+
+def _mean(found: Sequence[Kept], control: str, measure: str) -> float | None:
+    values = [
+        float(one[control][measure]) for one in found if control in one and measure in one[control]
+    ]
+    return float(np.mean(values)) if values else None
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def cell(route: str) -> str:
+        if route not in row.values:
+            return ""
+        value = row.values[route]
+        held = (
+            row.ceiling is not None
+            and row.measure == MAIN.get(row.control)
+            and value >= KEPT_FROM * row.ceiling
+        )
+        return f"{value:.3f}" + ("*" if held else " ")
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}"
+
+    what = "all: " if row.given == "all" else ""
+    title = f"{row.origin}, {what}{row.control}, {row.measure.replace('_', ' ')}"
+    return (title, *map(cell, ROUTES), number(row.ceiling), number(row.published), str(row.n))

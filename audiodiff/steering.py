@@ -1,0 +1,129 @@
+"""Holding a sketch by gradients: the denoiser's estimate is heard, and moved to what is missing.
+
+Guidance gradients through the decoder (Levy et al. 2023, arXiv 2311.00613): the estimate is decoded
+to a spectrogram, what it lacks is a loss, and the state goes against the loss's gradient. It needs
+no training, so it works with any model that has this codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audiodiff import steering_losses as losses
+from audiodiff.codec import MusicCodec
+from audiodiff.long_clips import decode_mel
+from audiodiff.sketch import Sketch
+from audiodiff.spectrogram import unpack
+from audiodiff.steering_losses import MelLoss
+from shared.denoiser import DenoiseFn
+from shared.errors import UserError
+from shared.guidance import Guidance, Loss, Step, gradient, normalised_step
+
+# Chosen on composed pieces that are in no evaluation. Above, the estimate is a blur, and below, the
+# last steps clean up what the gradients did; together they are half of 25 steps.
+SIGMAS = (0.3, 10.0)  # noise levels, low < sigma <= high, at which it acts
+STEP = 0.25  # root-mean-square move of the estimate, in noise levels
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss, and how much it counts beside the others."""
+
+    loss: MelLoss
+    weight: float
+
+
+def steering(
+    sketch: Sketch | None, codec: MusicCodec, frames: int, step: float = STEP
+) -> list[Guidance]:
+    """The guidance that holds those parts of a sketch that are held by gradient; [] for none.
+
+    Args:
+        frames: latent frames that are sampled.
+        step: see :func:`shared.guidance.normalised_step`.
+    """
+    terms = {} if sketch is None else terms_of(sketch, codec, frames)
+    if not terms:
+        return []
+    loss = Loss(lambda latents: shortfall(codec, terms, latents), sigma_range=SIGMAS)
+
+    def guide(denoise: DenoiseFn) -> DenoiseFn:
+        # Through the denoiser as well it costs twice as much and holds no better.
+        return gradient(denoise, [loss], finite(normalised_step(step)), through_denoiser=False)
+
+    return [guide]
+
+
+def terms_of(sketch: Sketch, codec: MusicCodec, frames: int) -> Mapping[str, Term]:
+    """Name -> the loss of each part that is held by gradient."""
+    front_end = codec.front_end
+    found: dict[str, MelLoss] = {}
+    if sketch.melody is not None:
+        found["melody"] = losses.melody_loss(sketch.melody, frames, front_end)
+    if sketch.chords is not None:
+        found["chords"] = losses.chords_loss(sketch.chords, frames, front_end)
+    if sketch.rhythm is not None:
+        found["rhythm"] = losses.rhythm_loss(sketch.rhythm, frames, front_end)
+    if sketch.dynamics is not None:
+        found["dynamics"] = losses.dynamics_loss(sketch.dynamics, frames, front_end)
+    if sketch.like is not None:
+        found["like"] = losses.timbre_loss(sketch.like, front_end)
+    for name, curve in (
+        ("brightness", sketch.brightness),
+        ("stereo_width", sketch.stereo_width),
+        ("noisiness", sketch.noisiness),
+    ):
+        if curve is not None:
+            found[name] = losses.curve_loss(name, curve, frames, front_end)
+    parts = sketch.parts()
+    return {
+        name: Term(loss, parts[name].weight)
+        for name, loss in found.items()
+        if parts[name].in_gradient
+    }
+
+
+def shortfall(codec: MusicCodec, terms: Mapping[str, Term], latents: Tensor) -> Tensor:
+    """The weighted sum of the losses of latents (b z rows t): (b).
+
+    Each loss is scaled so that its gradient by the spectrogram has one size; otherwise the one with
+    the steepest gradient would speak for all.
+
+    Raises:
+        UserError: a loss or its gradient is no number; says which control's.
+    """
+    mel = decode_mel(codec, latents, keep=False)
+    total = mel.new_zeros(len(mel))
+    for name, term in terms.items():
+        value = term.loss(unpack(mel, codec.front_end))
+        (slope,) = torch.autograd.grad(value.sum(), mel, retain_graph=True)
+        if not (value.isfinite().all() and slope.isfinite().all()):
+            raise UserError(
+                f"the gradient of {name} diverged; leave it to --control-by {name}=channels, "
+                f"or out, or lower its --weight"
+            )
+        size = slope.square().mean((1, 2, 3)).sqrt()
+        total = total + term.weight * value / size.clamp(min=torch.finfo(size.dtype).tiny)
+    return total
+
+
+def finite(step: Step) -> Step:
+    """A step that stops where its gradient is no number.
+
+    Raises:
+        UserError: when called, so.
+    """
+
+    def checked(slope: Tensor, sigma: Tensor) -> Tensor:
+        if not slope.isfinite().all():
+            raise UserError(
+                f"the gradient that holds the controls diverged at noise level {sigma[0]:.3g}; "
+                "lower weights, more steps or --control-by channels help"
+            )
+        return step(slope, sigma)
+
+    return checked

@@ -1,0 +1,73 @@
+"""The evaluation of controls: what is drawn, given and printed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tiny_music import play_levels
+
+from audiodiff import MusicPipeline, evaluate_control
+from audiodiff.adherence import PROMPTS, Prompt, read_evaluation
+from audiodiff.evaluate_control import Row, created, extracted
+from audiodiff.prompts import SECONDS
+from audiodiff.theory import parse_chord, parse_key
+from shared.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    return [prompt for prompt in read_evaluation(PROMPTS) if prompt.kind == "controls"]
+
+
+def test_created_controls_lie_in_the_clip_and_its_key(prompts: list[Prompt]) -> None:
+    for prompt in prompts[:12]:
+        sketch = created(prompt)
+        assert sketch == created(prompt)
+        assert sketch.melody and sketch.chords and sketch.rhythm and sketch.dynamics
+        scale = {*parse_key(prompt.labels.key or "").pitch_classes}
+        assert {pitch % 12 for _, _, pitch in sketch.melody.notes} <= scale
+        assert {parse_chord(name).root for _, _, name in sketch.chords.spans} <= scale
+        assert max(sketch.melody.end, sketch.dynamics.end) <= SECONDS + 1e-9
+        assert sketch.rhythm.tempo == pytest.approx(prompt.labels.tempo)
+
+
+def test_extracted_controls_are_the_labels(prompts: list[Prompt]) -> None:
+    for prompt in prompts[:12]:
+        sketch = extracted(prompt)
+        assert sketch.melody and sketch.melody.notes == prompt.labels.melody
+        assert sketch.chords and sketch.chords.spans[-1][2] == prompt.labels.chords[-1]
+        assert sketch.dynamics and len(sketch.dynamics.points) == len(prompt.labels.dynamics)
+
+
+def test_rows_and_table(
+    prompts: list[Prompt], tiny_music_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_control, "PARTS", ("dynamics",))
+    pipeline = MusicPipeline.load(tiny_music_model, "cpu")
+    object.__setattr__(pipeline.codec, "vocoder", play_levels)
+    without_score = [dataclasses.replace(prompts[0], seed="")]
+    report = evaluate_control.evaluate_control(
+        pipeline, without_score, steps=2, guidance_scale=1.0, sampler="euler"
+    )
+    kinds = [(row.origin, row.given, row.measure) for row in report.rows]
+    assert kinds == [
+        (origin, given, measure)
+        for origin in ("extracted", "created")
+        for given in ("dynamics", "all")
+        for measure in ("r", "shape_error_db")
+    ]
+    assert all(list(row.values) == ["none", "channels", "gradient", "both"] for row in report.rows)
+    assert [row.published for row in report.rows] == [0.888, *[None] * 3, 0.985, *[None] * 3]
+    table = report.table()
+    assert "extracted, dynamics, r" in table and "created, all: dynamics, r" in table
+    assert "seconds a clip" in table
+    with pytest.raises(UserError, match="kind controls"):
+        evaluate_control.evaluate_control(pipeline, [], guidance_scale=1.0, sampler="euler")
+
+
+def test_what_counts_as_kept_is_starred() -> None:
+    values = {"none": 0.1, "channels": 0.95, "gradient": 0.94, "both": 1.0}
+    row = Row("created", "melody", "melody", "accuracy", values, 1, 1.0, None)
+    report = evaluate_control.ControlReport({"seed": 0}, (row,), {})
+    line = next(line for line in report.table().splitlines() if line.startswith("created"))
+    assert line.split()[3:7] == ["0.100", "0.950*", "0.940", "1.000*"]

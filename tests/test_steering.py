@@ -1,0 +1,171 @@
+"""Holding controls by gradient: losses that know what is missing, and steps that stop cleanly."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from audiodiff import MusicPipeline
+from audiodiff import steering_losses as losses
+from audiodiff.sketch import Chords, Curve, Melody, Part, Rhythm, Sketch, Timbre
+from audiodiff.sound_curves import band_hz
+from audiodiff.spectrogram import FrontEnd, StereoMel
+from audiodiff.steering import Term, finite, shortfall, steering
+from shared.errors import UserError
+from shared.guidance import normalised_step
+
+FRONT_END = FrontEnd()
+FRAMES = 16  # latent; eight times as many of the spectrogram
+STEPS = 8 * FRAMES
+
+
+def stereo(level: Tensor, width: float = 0.0) -> StereoMel:
+    half = torch.zeros(1, FRONT_END.n_mels // 2, level.shape[-1])
+    return StereoMel(level, half, half + width)
+
+
+def tone(*pitches: int) -> Tensor:
+    """Levels (1 f t) of harmonics of MIDI pitches, in the nearest bands."""
+    level = torch.full((1, FRONT_END.n_mels, STEPS), 1e-5)
+    for pitch in pitches:
+        for number in range(1, 6):
+            hz = 440 * 2 ** ((pitch - 69) / 12) * number
+            level[:, int((band_hz(FRONT_END) - hz).abs().argmin())] += 0.1 / number
+    return level
+
+
+def test_a_melody_s_loss_is_least_at_its_pitch_class() -> None:
+    loss = losses.melody_loss(Melody(notes=((0, 2, 64),)), FRAMES, FRONT_END)
+    values = {pitch: loss(stereo(tone(pitch))).item() for pitch in range(60, 72)}
+    assert min(values, key=values.__getitem__) == 64
+    assert loss(stereo(tone(76))).item() < min(v for p, v in values.items() if p != 64)
+
+
+def test_a_chord_s_loss_is_least_on_its_notes() -> None:
+    loss = losses.chords_loss(Chords(spans=((0, 2, "Am"),)), FRAMES, FRONT_END)
+    right, other = loss(stereo(tone(57, 60, 64))), loss(stereo(tone(58, 62, 65)))
+    assert right < other - 0.5
+
+
+def test_strokes_are_wanted_where_they_were_given() -> None:
+    rate = FRONT_END.sample_rate / FRONT_END.hop_length
+    strokes = tuple((step + 0.5) / rate for step in (32, 64, 96))
+    rhythm = Rhythm(beats=(0, 0.5), downbeats=(0,), strokes=strokes)
+    loss = losses.rhythm_loss(rhythm, FRAMES, FRONT_END)
+
+    def struck(*steps: int) -> StereoMel:
+        level = torch.full((1, FRONT_END.n_mels, STEPS), 1e-5)
+        for step in steps:
+            level[..., step : step + 8] = 0.1
+        return stereo(level)
+
+    assert loss(struck(32, 64, 96)).item() == pytest.approx(0, abs=0.05)
+    assert loss(struck(32, 64, 80)).item() == pytest.approx(math.log(1.5), abs=0.1)
+
+
+def test_curves_are_reached_at_what_they_ask_for() -> None:
+    ramp = torch.linspace(-40, -10, STEPS)
+    level = torch.ones(1, FRONT_END.n_mels, 1) * 10 ** (ramp / 20)
+    up = Curve(points=((0, -40), (FRAMES * 4096 / 44100, -10)))
+    down = Curve(points=((0, -10), (FRAMES * 4096 / 44100, -40)))
+    right, wrong = (
+        losses.dynamics_loss(curve, FRAMES, FRONT_END)(stereo(level)).item() for curve in (up, down)
+    )
+    assert right < 0.1 < 5 < wrong
+    width = Curve(points=((0, 0.3),))
+    for name, curve, at in (("stereo_width", width, 0.3), ("brightness", None, 0.0)):
+        if curve is not None:
+            loss = losses.curve_loss(name, curve, FRAMES, FRONT_END)
+            assert loss(stereo(level, at)).item() < 1e-6 < 1 < loss(stereo(level, 0.7)).item()
+    flat = losses.curve_loss("noisiness", Curve(points=((0, 1.0),)), FRAMES, FRONT_END)
+    assert flat(stereo(tone(69))).item() > 10
+
+
+def test_a_span_is_all_that_counts() -> None:
+    half = FRAMES * 4096 / 44100 / 2
+    curve = Curve(points=((0, 0.0), (half, 0.0), (half + 0.001, 1.0)), span=(0, half - 0.6))
+    loss = losses.curve_loss("stereo_width", curve, FRAMES, FRONT_END)
+    assert loss(stereo(tone(69), 0.0)).item() < 1e-3
+
+
+def test_timbre_is_its_own_and_no_other_s() -> None:
+    def of(level: Tensor) -> Timbre:
+        mean, spread = losses.statistics(level, FRONT_END.log_floor)
+        return Timbre(mean=tuple(mean[0].tolist()), spread=tuple(spread[0].tolist()))
+
+    low, high = tone(45), tone(81)
+    loss = losses.timbre_loss(of(low), FRONT_END)
+    assert loss(stereo(low)).item() < 1e-6 and loss(stereo(3 * low)).item() < 0.1
+    assert loss(stereo(high)).item() > 0.1
+
+
+# On a model
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_music_model: Path) -> MusicPipeline:
+    return MusicPipeline.load(tiny_music_model, "cpu")
+
+
+def quiet_end(by: str, weight: float = 1.0) -> Sketch:
+    return Sketch(dynamics=Curve(points=((0, -12), (1.4, -40)), by=by, weight=weight))
+
+
+def test_gradients_lower_what_is_missing(
+    pipeline: MusicPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(sketch: Sketch | None) -> float:
+        found: list[Tensor] = []
+        monkeypatch.setattr(
+            MusicPipeline, "_clip", lambda self, settings, latents: found.append(latents)
+        )
+        pipeline("a folk tune", seconds=1.4, steps=8, sampler="euler", sketch=sketch)
+        loss = losses.dynamics_loss(quiet_end("gradient").dynamics, 16, pipeline.codec.front_end)  # pyright: ignore[reportArgumentType]
+        return shortfall_of(pipeline, loss, found[0])
+
+    def shortfall_of(pipeline: MusicPipeline, loss: Callable, latents: Tensor) -> float:
+        from audiodiff.spectrogram import unpack
+
+        mel = pipeline.codec.latents_to_mel(latents)
+        return loss(unpack(mel, pipeline.codec.front_end)).item()
+
+    assert missing(quiet_end("gradient")) < 0.9 * missing(None)
+
+
+def test_what_is_not_held_by_gradient_has_none(pipeline: MusicPipeline) -> None:
+    for sketch in (None, Sketch(), quiet_end("channels"), quiet_end("gradient", 0.0)):
+        assert steering(sketch, pipeline.codec, 16) == []
+    for by in ("gradient", "both"):
+        assert len(steering(quiet_end(by), pipeline.codec, 16)) == 1
+
+
+def test_every_loss_has_its_say_however_steep(pipeline: MusicPipeline) -> None:
+    def mean(mel: StereoMel) -> Tensor:
+        return mel.level.mean((1, 2))
+
+    latents = torch.zeros(1, *pipeline.latent_shape(16), requires_grad=True)
+    slopes = []
+    for scale in (1.0, 1e4):
+        terms = {"x": Term(lambda mel, scale=scale: scale * mean(mel), 1.0)}
+        (slope,) = torch.autograd.grad(shortfall(pipeline.codec, terms, latents).sum(), latents)
+        slopes.append(slope)
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=0.01)
+
+
+def test_a_gradient_that_diverges_is_named(pipeline: MusicPipeline) -> None:
+    latents = torch.zeros(1, *pipeline.latent_shape(16), requires_grad=True)
+    terms = {"brightness": Term(lambda mel: mel.level.mean((1, 2)) / 0, 1.0)}
+    with pytest.raises(UserError, match="the gradient of brightness diverged"):
+        shortfall(pipeline.codec, terms, latents)
+    step = finite(normalised_step(0.1))
+    with pytest.raises(UserError, match=r"diverged at noise level 2"):
+        step(torch.full((1, 1, 2, 2), torch.nan), torch.tensor([2.0]))
+
+
+def test_parts_that_cannot_be() -> None:
+    for fault in ({"weight": -1.0}, {"span": (3.0, 2.0)}, {"by": "magic"}):
+        with pytest.raises(UserError):
+            Part(**fault)
