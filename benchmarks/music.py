@@ -47,17 +47,17 @@ def staged(pipeline: Any, clock: Clock) -> ExitStack:
     """While the result is open, the clock takes the time of the pipeline's stages."""
     import audiodiff.pipeline as module
 
-    windowed = module.windowed
+    guided_windows = module.guided_windows
 
-    def timed_windowed(*args: Any, **options: Any) -> Any:
-        return clock.times("denoising", windowed(*args, **options))
+    def timed_windows(*args: Any, **options: Any) -> Any:
+        return clock.times("denoising", guided_windows(*args, **options))
 
     codec = pipeline.codec
     stack = ExitStack()
     for owner, name, function in (
         (module, "encode_prompts", clock.times("text", module.encode_prompts)),
-        (module, "windowed", timed_windowed),
-        (module, "normalize", clock.times("loudness", module.normalize)),
+        (module, "guided_windows", timed_windows),
+        (module, "finish", clock.times("loudness", module.finish)),
         (codec, "latents_to_mel", clock.times("autoencoder", codec.latents_to_mel)),
         (codec, "vocoder", clock.times("vocoder", codec.vocoder)),
     ):
