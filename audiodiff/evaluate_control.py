@@ -226,7 +226,8 @@ def _two_bars(labels: Labels) -> tuple[float, ...]:
     if len(labels.downbeats) > 1:
         return labels.downbeats
     bar = (labels.beats[-1] - labels.beats[-2]) * (labels.meter or 4)
-    return (labels.downbeats[0], labels.downbeats[0] + bar)
+    first = next(iter(labels.downbeats), labels.beats[0])
+    return (first, first + bar)
 
 
 def _only(sketch: Sketch, names: Sequence[str]) -> Sketch:

@@ -22,7 +22,8 @@ RATE = 44100
 def tone(pitch: float, seconds: float) -> np.ndarray:
     time = np.arange(round(seconds * RATE)) / RATE
     frequency = 440 * 2 ** ((pitch - 69) / 12)
-    return sum(np.sin(2 * np.pi * n * frequency * time) / n for n in (1, 2, 3)) / 10
+    tones = [np.sin(2 * np.pi * n * frequency * time) / n for n in (1, 2, 3)]
+    return np.sum(tones, axis=0) / 10
 
 
 def stereo(samples: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ def test_melody_dynamics_and_spans() -> None:
     assert float(found["dynamics"]["r"]) > 0.97
     assert float(found["dynamics"]["shape_error_db"]) < 2
     found = kept.sketch_kept(samples, heard, Sketch(melody=right))
-    assert found["melody"]["accuracy"] > 0.96 and found["melody"]["accuracy_chroma"] > 0.96
+    assert min(float(value) for value in found["melody"].values()) > 0.96
 
 
 def test_chords_overlap_by_time() -> None:
@@ -50,7 +51,7 @@ def test_chords_overlap_by_time() -> None:
         [sum(tone(p, 2) for p in (57, 60, 64)), sum(tone(p, 4) for p in (53, 57, 60))]
     )
     found = chords_heard(hear(stereo(sound)).chords)
-    assert overlap(found, [(0, 2, "Am7"), (2, 6, "F")]) > 0.9
+    assert (overlap(found, [(0, 2, "Am7"), (2, 6, "F")]) or 0) > 0.9
     assert overlap(found, [(0, 2, "Am"), (2, 6, "Fm")]) == pytest.approx(1 / 3, abs=0.1)
     assert overlap(found, [(0, 6, "Csus4")]) is None
     assert majmin("Am7/G") == "A:min" and majmin("F#maj7") == "F#:maj" and majmin("G5") is None

@@ -166,6 +166,9 @@ def test_a_gradient_that_diverges_is_named(pipeline: MusicPipeline) -> None:
 
 
 def test_parts_that_cannot_be() -> None:
-    for fault in ({"weight": -1.0}, {"span": (3.0, 2.0)}, {"by": "magic"}):
-        with pytest.raises(UserError):
-            Part(**fault)
+    with pytest.raises(UserError, match="0 to 10"):
+        Part(weight=-1.0)
+    with pytest.raises(UserError, match="FROM:TO"):
+        Part(span=(3.0, 2.0))
+    with pytest.raises(UserError, match="magic"):
+        Part(by="magic")
