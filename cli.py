@@ -220,6 +220,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(images.evaluate_image)
+evaluate.add_command(images.evaluate_edit)
 evaluate.add_command(music_evaluations.evaluate_music)
 evaluate.add_command(music_evaluations.evaluate_control)
 

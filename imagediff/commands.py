@@ -40,6 +40,7 @@ from shared.settings import GuidanceSettings
     sampling_options(DEFAULT_GUIDANCE_SCALE), schedule_option, guidance_options, negative_option
 )
 @click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
+@click.option("--tile", is_flag=True, help="A texture that repeats without a seam.")
 @all_of(model_options, quality_option, json_option("picture"), overwrite_option)
 def image(
     prompt: str,
@@ -54,6 +55,7 @@ def image(
     guidance: GuidanceSettings,
     negative_prompt: str,
     size: str | None,
+    tile: bool,
     model: str,
     device: str,
     dtype: str,
@@ -102,6 +104,7 @@ def image(
         schedule=choice.schedule,
         guidance=guidance,
         size=pixels,
+        tile=tile,
     )
     for remark in pipeline.remarks(prompt) + pipeline.remarks(negative_prompt):
         say(f"Note: {remark}")
@@ -175,6 +178,7 @@ def replay(
         schedule=recorded.schedule,
         guidance=recorded.guidance,
         size=recorded.size,
+        tile=recorded.tile,
     )
     for change in recorded.changes(settings):
         say(f"Note: {change}")
@@ -316,3 +320,37 @@ def evaluate_image(
         say=say,
     )
     click.echo(json.dumps(report.record()) if as_json else report.table())
+
+
+@click.command("edit")
+@all_of(model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), evaluation_options)
+@click.option("--methods", metavar="A,B", help="Filling methods; by default all.")
+def evaluate_edit(
+    model: str,
+    device: str,
+    dtype: str,
+    steps: int,
+    guidance_scale: float,
+    sampler: str,
+    prompts: Path | None,
+    limit: int | None,
+    seed: int,
+    judge: Path | None,
+    as_json: bool,
+    methods: str | None,
+) -> None:
+    """Fill hidden parts of real scenes and print how well that goes."""
+    edit_commands.evaluate(
+        methods,
+        model,
+        device,
+        dtype,
+        steps,
+        guidance_scale,
+        sampler,
+        prompts,
+        limit,
+        seed,
+        judge,
+        as_json,
+    )

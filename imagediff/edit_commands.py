@@ -242,3 +242,47 @@ def _suffixes(file: Path) -> list[str]:
 
     known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
     return sorted(known, key=lambda suffix: suffix != file.suffix.lower())
+
+
+def evaluate(
+    methods: str | None,
+    model: str,
+    device: str,
+    dtype: str,
+    steps: int,
+    guidance_scale: float,
+    sampler: str,
+    prompts: Path | None,
+    limit: int | None,
+    seed: int,
+    judge: Path | None,
+    as_json: bool,
+) -> None:
+    """Fill hidden parts of real scenes by every method and print how good that is."""
+    from imagediff.scenes import PROMPTS
+    from shared.models import find_model
+
+    find_model(model)
+
+    from imagediff import ImagePipeline
+    from imagediff.adherence import read_evaluation
+    from imagediff.evaluate_edit import evaluate_edit
+    from imagediff.judge import load_judge
+    from shared.editing import FILLINGS
+    from shared.naming import choose
+
+    names = None if methods is None else methods.split(",")
+    for name in names or ():
+        choose("filling method", name, FILLINGS)
+    report = evaluate_edit(
+        ImagePipeline.load(model, device, dtype),
+        load_judge(judge, say),
+        read_evaluation(prompts or PROMPTS),
+        methods=names,
+        limit=limit,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+    )
+    click.echo(json.dumps(report.record()) if as_json else report.table())

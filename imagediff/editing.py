@@ -81,11 +81,17 @@ def around(pipeline: ImagePipeline, free: np.ndarray) -> Part:
 
 
 def beside(pipeline: ImagePipeline, free: np.ndarray) -> Part:
-    """What is free in (h w) and half a window of what is not, at the picture's own scale."""
+    """What is free in (h w) and some of what is not, at the picture's own scale.
+
+    Half a window on each side, and more where all were less than the model's own size.
+    """
     left, top, right, bottom = _bounds(free)
     height, width = free.shape
-    context = max(pipeline.native_size) // 2
-    box = [left - context, top - context, right + context, bottom + context]
+    across, down = (
+        max(native // 2, native - extent)
+        for native, extent in zip(pipeline.native_size, (right - left, bottom - top), strict=True)
+    )
+    box = [left - across, top - down, right + across, bottom + down]
     # Steps of what the model's sizes are multiples of, so that nothing is resized.
     step = pipeline.size_multiple
     low = [max(0, value) // step * step for value in box[:2]]

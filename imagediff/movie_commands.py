@@ -154,12 +154,12 @@ def replay(
     suffixes = [".png", *MOVING] if isinstance(recorded, BlendSettings) else MOVING
     suffixes = sorted(suffixes, key=lambda suffix: suffix != file.suffix.lower())
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], suffixes, overwrite)
-    sources = []
+    sources = None
     if isinstance(recorded, BlendSettings):
-        sources = [
+        sources = (
             found(file, recorded.source, recorded.source_hash),
             found(file, recorded.other, recorded.other_hash),
-        ]
+        )
 
     from imagediff import ImagePipeline
     from shared.devices import dtype_name, is_available
@@ -176,9 +176,9 @@ def replay(
     )
     for change in recorded.changes(now):
         say(f"Note: {change}")
-    if isinstance(now, BlendSettings):
+    if isinstance(now, BlendSettings) and sources is not None:
         _write_blend(pipeline, now, *sources, path, overwrite)
-    else:
+    elif not isinstance(now, BlendSettings):
         _write_animation(pipeline, now, path, overwrite)
     click.echo(path)
     same = file.read_bytes() == path.read_bytes()

@@ -48,12 +48,12 @@ def blend(
     rises to the settings' in the middle and is 0 at the ends, which are the codec's reconstructions
     of the two pictures. One noise serves all.
     """
-    latents = [
-        pipeline.codec.encode(
-            from_pil(picture.resize(settings.size, Image.Resampling.LANCZOS)).to(pipeline.device)
-        )
-        for picture in (first, second)
-    ]
+
+    def encode(picture: Image.Image) -> torch.Tensor:
+        scaled = picture.resize(settings.size, Image.Resampling.LANCZOS)
+        return pipeline.codec.encode(from_pil(scaled).to(pipeline.device))
+
+    latents = encode(first), encode(second)
     texts = _contexts(pipeline, settings.prompt, settings.other_prompt)
     uncond = encode_prompts(pipeline.text_encoder, [settings.negative_prompt])
     for frame in range(settings.frames):
@@ -106,10 +106,12 @@ def animate(
         yield pipeline.decode(made)[0]
 
 
-def _contexts(pipeline: ImagePipeline, *prompts: str) -> list[torch.Tensor]:
-    both = encode_prompts(pipeline.text_encoder, list(prompts)).context
+def _contexts(
+    pipeline: ImagePipeline, first: str, second: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    both = encode_prompts(pipeline.text_encoder, [first, second]).context
     assert both is not None
-    return [both[i : i + 1] for i in range(len(prompts))]
+    return both[:1], both[1:]
 
 
 def save_movie(

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -37,8 +38,9 @@ from shared.settings import (
     valid_unicode,
 )
 from shared.text import TextEncoder
-from shared.windows import in_one_piece, windowed_plane
+from shared.windows import windowed_plane
 
+WRAP = 4  # latents of the opposite side that a tile is decoded with
 LARGEST = 8  # largest side that is taken, in multiples of the side the model was trained at
 
 
@@ -117,6 +119,7 @@ class ImagePipeline:
         sampler: str = DEFAULT_SAMPLER,
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
+        tile: bool = False,
         guidance: GuidanceSettings = PROMPT_ALONE,
         callback: Callback | None = None,
         guidances: Sequence[Guidance] = (),
@@ -130,7 +133,9 @@ class ImagePipeline:
             guidance_scale: how strongly the prompt is followed; 1 is off.
             sampler: a name in :data:`shared.samplers.SAMPLERS`.
             schedule: a name in :data:`shared.schedules.SCHEDULES`: the spacing of noise levels.
-            size: width and height in pixels; None for the size the model was trained at.
+            size: width and height in pixels; None for the size the model was trained at. What is
+                larger is made of overlapping windows that are denoised together.
+            tile: whether the picture goes on at its other side, as a seamless texture does.
             guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
             guidances: more that steers, see :meth:`generate`.
@@ -151,6 +156,7 @@ class ImagePipeline:
             sampler=sampler,
             schedule=schedule,
             size=size,
+            tile=tile,
             guidance=guidance,
         )
         return list(self.generate(plan, callback, guidances=guidances))
@@ -167,6 +173,7 @@ class ImagePipeline:
         sampler: str = DEFAULT_SAMPLER,
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
+        tile: bool = False,
         guidance: GuidanceSettings = PROMPT_ALONE,
     ) -> list[Settings]:
         """The settings of each picture that a call with these arguments makes, checked.
@@ -186,6 +193,7 @@ class ImagePipeline:
                 sampler=sampler,
                 schedule=schedule,
                 size=size or self.native_size,
+                tile=tile,
                 model=self.name,
                 model_hash=self.hash,
                 device=self.device.type,
@@ -245,18 +253,13 @@ class ImagePipeline:
             return guide(concatenate([cond] * windows), concatenate([uncond] * windows))
 
         batch = 1 if cond.context is None else len(cond.context)
-        _, *sides = self.latent_shape(settings.size)
+        _, height, width = self.latent_shape(settings.size)
         _, *native = self.latent_shape(self.native_size)
-        window = [
-            side if side <= in_one_piece(own) else own
-            for side, own in zip(sides, native, strict=True)
-        ]
-        if window == sides:
-            return of(1)
-        height, width = sides
-        rows, columns = window
         return windowed_plane(
-            lambda x, sigma: of(len(x) // batch)(x, sigma), (height, width), (rows, columns)
+            lambda x, sigma: of(len(x) // batch)(x, sigma),
+            (height, width),
+            (native[0], native[1]),
+            wrap=settings.tile,
         )
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
@@ -281,16 +284,21 @@ class ImagePipeline:
                 self.device,
                 callback=callback,
             )
-            return self.decode(latents)
+            return self.decode(latents, wrap=common.tile)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Latents (b c h w) as pictures.
+    def decode(self, latents: Tensor, wrap: bool = False) -> list[Image.Image]:
+        """Latents (b c h w) as pictures; with ``wrap``, each side is decoded beside its opposite.
 
         Raises:
             UserError: there are infinite numbers among them.
         """
-        images = self.codec.decode(latents)  # (b 3 h w) in [-1, 1]
+        margin = [min(WRAP, side) if wrap else 0 for side in latents.shape[2:]]
+        beyond = (margin[1], margin[1], margin[0], margin[0])
+        images = self.codec.decode(F.pad(latents, beyond, mode="circular") if wrap else latents)
+        top, left = (side * self.codec.factor for side in margin)
+        height, width = (side * self.codec.factor for side in latents.shape[2:])
+        images = images[..., top : top + height, left : left + width]  # (b 3 h w) in [-1, 1]
         if not images.isfinite().all():
             raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
         return to_pil(images)

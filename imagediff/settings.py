@@ -14,6 +14,7 @@ class Settings(SampleSettings):
     """Everything that makes one picture; the JSON record in its file holds it."""
 
     size: tuple[int, int]  # width and height in pixels
+    tile: bool = False  # whether it goes on at its other side
 
     def measures(self) -> Mapping[str, object]:
         """The size, as image tools write it."""

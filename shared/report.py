@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,19 @@ class Figure:
 def table(settings: Mapping[str, Any], figures: Iterable[Figure], legend: str) -> str:
     """The settings in a line, the figures in columns, and what the columns mean."""
     head = ("", "value", "95 % interval", "n", "real", "swapped")
-    rows = [head, *(_cells(figure) for figure in figures)]
+    return grid(settings, [head, *(_cells(figure) for figure in figures)], legend)
+
+
+def grid(
+    settings: Mapping[str, Any], rows: Sequence[Sequence[str]], legend: str, left: int = 1
+) -> str:
+    """Rows in columns, the first ``left`` of them flush left, under the settings in a line."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
     facts = ", ".join(f"{key} {value}" for key, value in settings.items())

@@ -172,21 +172,37 @@ def _turn(sigma: Tensor) -> float:
 
 
 def windowed_plane(
-    denoise: DenoiseFn, size: tuple[int, int], window: tuple[int, int], at_once: int = 4
+    denoise: DenoiseFn,
+    size: tuple[int, int],
+    window: tuple[int, int],
+    *,
+    wrap: bool = False,
+    at_once: int = 4,
 ) -> DenoiseFn:
-    """Windows in both axes of a state of ``size`` (h, w), neighbours sharing half of a window.
+    """Windows in both axes of a state of ``size`` (h, w); where one holds an axis, that one alone.
+
+    Several windows along an axis share half of it with their neighbours.
 
     Args:
         denoise: takes any number of windows of one and the same state, stacked (n * b ...).
-        window: height and width that the network takes, at most.
-        at_once: windows computed in one call, along each axis.
+        window: height and width that the network takes.
+        wrap: whether the state goes on at the other side, as a tile does. An axis that one window
+            holds is then turned on from noise level to noise level, so that its ends move about.
+        at_once: windows computed in one call.
     """
+    height, width = (
+        length if length <= in_one_piece(most) else most
+        for length, most in zip(size, window, strict=True)
+    )
+    along = circular if wrap else windowed
 
     def rows(starts: Sequence[int]) -> DenoiseFn:
-        return windowed(lambda _: denoise, size[1], window[1], window[1] // 2, at_once=at_once)
+        overlap = 0 if width == size[1] else width // 2
+        return along(lambda _: denoise, size[1], width, overlap, at_once=at_once)
 
     # One row of windows a call: the columns within it are what is computed together.
-    return windowed(rows, size[0], window[0], window[0] // 2, axis=-2, at_once=1)
+    overlap = 0 if height == size[0] else height // 2
+    return along(rows, size[0], height, overlap, axis=-2, at_once=1)
 
 
 def in_one_piece(window: int) -> int:
