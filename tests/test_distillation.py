@@ -219,7 +219,7 @@ def test_doubling_levels_are_the_steps_of_karras_grids():
     sigma = torch.rand(4000, generator=generator) * 1.2 * schedule.sigma_max
     for stage, count in enumerate((10, 20, 40)):
         pairs = doubling_pairs(sigma, stage / 3 + 0.01, schedule, stages=3)
-        inside = sigma <= schedule.sigma_max
+        inside = (sigma >= schedule.sigma_min) & (sigma <= schedule.sigma_max)
         assert len(pairs[inside, 0].unique()) <= count
         assert (pairs[:, 0] >= sigma / 1.011).all() and (pairs[inside, 1] <= sigma[inside]).all()
         assert pairs[:, 1].min() == pytest.approx(schedule.sigma_min, rel=1e-5)

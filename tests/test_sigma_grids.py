@@ -59,7 +59,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SCHEDULE = schedule_from_config(STABLE_DIFFUSION)
 STEPS = [1, 2, 3, 7, 10, 25, 50, 112, 1000]
-README = Path(__file__).resolve().parent.parent / "README.md"
+NAMES = Path(__file__).resolve().parent.parent / "docs" / "samplers.md"
 
 
 def same_levels(theirs) -> NoiseSchedule:
@@ -233,7 +233,7 @@ def test_every_grid_descends_to_zero_within_the_trained_range(name, steps):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_grid_says_what_it_is(name):
-    assert f"| `{name}` |" in README.read_text(encoding="utf-8")
+    assert f"| `{name}` |" in NAMES.read_text(encoding="utf-8")
     grid = SCHEDULES[name]
     assert 10 < len(grid.summary) < 80 and "\n" not in grid.summary and grid.paper
 
