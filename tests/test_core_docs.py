@@ -21,7 +21,7 @@ from shared.sigma_grids import exponential
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "core.md").read_text(encoding="utf-8")
-LINKS = re.findall(r"\[`([\w.]+)`\]\(\.\./([\w/]+\.py)\)", TEXT)
+LINKS = re.findall(r"\[`([\w.]+)`\]\((?:\.\.)?/([\w/]+\.py)\)", TEXT)
 SCHEDULE = NoiseSchedule.from_betas(linear_betas())
 
 
