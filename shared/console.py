@@ -272,5 +272,11 @@ def show(values: dict[str, Any]) -> None:
         lines |= {f"{key} {part}".rstrip(): told for part, told in parts.items()}
     width = max(map(len, lines), default=0)
     for key, value in lines.items():
-        told = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        told = _joined(value) if isinstance(value, tuple) else str(value)
         click.echo(f"{printable(key):{width}}  {printable(told)}")
+
+
+def _joined(values: tuple[Any, ...]) -> str:
+    """Width and height as 128x96, other numbers as 0, 1."""
+    size = len(values) == 2 and all(isinstance(value, int) for value in values)
+    return ("x" if size else ", ").join(map(str, values))
