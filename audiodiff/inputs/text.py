@@ -96,11 +96,6 @@ def placed(items: Sequence[Beats[Value]], grid: Grid) -> list[tuple[float, float
     ]
 
 
-def is_pattern(text: str) -> bool:
-    """Whether a text can be a step pattern only: strokes, gaps, bars and blanks."""
-    return bool(text.strip()) and set(text) <= {*STROKES, *GAPS, "|", " "}
-
-
 def read_pattern(text: str, option: str) -> tuple[int, list[int]]:
     """A step pattern, "x..x..x.": how many steps, sixteenths, it has, and which are strokes.
 
