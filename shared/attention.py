@@ -6,6 +6,7 @@ Attribute names are diffusers' own, so that ``state_dict()`` keys agree.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class Attention(nn.Module):
         if x.ndim == 4:
             h = h.flatten(2).transpose(1, 2)  # b c h w -> b (h w) c, a view under channels_last
         k, v = self.keys_and_values(h) if context is None else self.context_keys_and_values(context)
-        h = F.scaled_dot_product_attention(self._split(self.to_q(h)), k, v, attn_mask=context_mask)
+        h = attend(self._split(self.to_q(h)), k, v, context_mask)
         h = self.to_out[0](h.transpose(1, 2).flatten(2))
         if x.ndim == 4:
             h = h.transpose(1, 2).unflatten(2, x.shape[2:])  # b (h w) c -> b c h w
@@ -81,6 +82,20 @@ class Attention(nn.Module):
 
     def _split(self, projected: Tensor) -> Tensor:
         return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # b heads n dim_head
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for (b heads n d) queries and (b heads m d) keys and values.
+
+    Training in bfloat16 on a CPU attends in float32: there torch's backward pass is several times
+    slower in bfloat16 (tried with 2.13, AMX), and no tensor here is large.
+    """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled():
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1).to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 class GEGLU(nn.Module):
