@@ -137,34 +137,40 @@ def compose(rng: random.Random, *, exclude: frozenset[Key] | None = None) -> Sce
     while True:
         background = rng.choice(list(BACKGROUNDS)) if rng.random() < NAMED_BACKGROUND else None
         gradient = background is not None and rng.random() < GRADIENT
-        scene = DRAW[kind](rng, background, gradient)
+        scene = DRAW[kind](rng, list(objects()), background, gradient)
         if scene is not None and scene.key not in exclude:
             return scene
 
 
-def _draw_single(rng: random.Random, background: str | None, gradient: bool) -> Scene | None:
-    name = rng.choice(list(objects()))
+def _draw_single(
+    rng: random.Random, names: list[str], background: str | None, gradient: bool
+) -> Scene | None:
+    name = rng.choice(names)
     if background in objects()[name].clashes:
         return None
     return _scene(rng, "single", (name,), None, None, background, gradient)
 
 
-def _draw_recolour(rng: random.Random, background: str | None, gradient: bool) -> Scene | None:
-    name, colour = rng.choice(list(objects())), rng.choice(list(TINTS))
+def _draw_recolour(
+    rng: random.Random, names: list[str], background: str | None, gradient: bool
+) -> Scene | None:
+    name, colour = rng.choice(names), rng.choice(list(TINTS))
     if colour not in objects()[name].tints or not tint_shows(colour, background):
         return None
     return _scene(rng, "recolour", (name,), None, colour, background, gradient)
 
 
-def _draw_pair(rng: random.Random, background: str | None, gradient: bool) -> Scene | None:
-    first, second = rng.sample(list(objects()), 2)
+def _draw_pair(
+    rng: random.Random, names: list[str], background: str | None, gradient: bool
+) -> Scene | None:
+    first, second = rng.sample(names, 2)
     if any(background in objects()[name].clashes for name in (first, second)):
         return None
     relation = rng.choice(list(RELATIONS))
     return _scene(rng, "pair", (first, second), relation, None, background, gradient)
 
 
-DRAW: dict[str, Callable[[random.Random, str | None, bool], Scene | None]] = {
+DRAW: dict[str, Callable[[random.Random, list[str], str | None, bool], Scene | None]] = {
     "single": _draw_single,
     "recolour": _draw_recolour,
     "pair": _draw_pair,
@@ -245,19 +251,35 @@ def _plain_caption(scene: Scene) -> str:
 
 # How many prompts of each kind the evaluation has, besides one plain prompt for every object.
 EVALUATION = {"single": 100, "recolour": 100, "pair": 120}
+# The vocabulary grew once. The prompts from before stay, so that models trained before have not
+# seen them either; those that came with the new objects name at least one of these.
+FIRST_OBJECTS = 330
 
 
 def evaluation_scenes() -> list[Scene]:
     """The scenes of the evaluation prompts: seeded, no two alike, none with a gradient."""
     rng = random.Random(PROMPTS_SEED)
-    scenes = [_scene(rng, "single", (name,), None, None, None, False) for name in objects()]
+    names = list(objects())
     taken: set[Key] = set()
+    first = _evaluation_round(rng, names[:FIRST_OBJECTS], names[:FIRST_OBJECTS], taken)
+    return first + _evaluation_round(rng, names, names[FIRST_OBJECTS:], taken)
+
+
+def _evaluation_round(
+    rng: random.Random, names: list[str], wanted: list[str], taken: set[Key]
+) -> list[Scene]:
+    """A plain scene of each of ``wanted``, then combinations of ``names`` with one of them."""
+    scenes = [_scene(rng, "single", (name,), None, None, None, False) for name in wanted]
+    if not wanted:
+        return scenes
     for kind, count in EVALUATION.items():
         while count:
             # Colour words are tested one at a time: recolours and pairs stay on near-white.
             background = rng.choice(list(BACKGROUNDS)) if kind == "single" else None
-            scene = DRAW[kind](rng, background, False)
+            scene = DRAW[kind](rng, names, background, False)
             if scene is None or scene.key is None or scene.key in taken:
+                continue
+            if not set(scene.objects) & set(wanted):
                 continue
             taken.add(scene.key)
             scenes.append(scene)

@@ -39,13 +39,14 @@ def pair(relation: str) -> Scene:
 
 def test_vocabulary_is_large_and_unambiguous():
     things = objects().values()
-    assert len(things) >= 305
+    assert len(things) >= 600
     assert len({thing.emoji for thing in things}) == len(things)
     phrases = [phrase for thing in things for phrase in thing.phrases]
     assert len(set(phrases)) == len(phrases)
     for thing in things:
-        assert re.fullmatch(r"[a-z][a-z-]*( [a-z-]+){0,2}", thing.name)
-        assert thing.phrases[0] in (thing.name, f"a {thing.name}", f"an {thing.name}")
+        assert re.fullmatch(r"[a-z][a-z-]*( [a-z-]+){0,4}", thing.name)
+        articles = ("", "a ", "an ", "the ", "a pair of ", "a piece of ")
+        assert thing.phrases[0] in [article + thing.name for article in articles]
         assert all(phrase.isascii() and phrase.islower() for phrase in thing.phrases)
         assert set(thing.clashes) < set(BACKGROUNDS)
         assert set(thing.tints) <= set(TINTS)
@@ -132,8 +133,8 @@ def test_prompts_cover_every_object_and_kind():
     assert len({row["prompt"] for row in rows}) == len(rows)
     plain = [row["objects"][0] for row in rows if row["kind"] == "single" and not row["background"]]
     assert plain == list(objects())
-    assert sum(row["kind"] == "pair" for row in rows) == 120
-    assert sum(row["kind"] == "recolour" for row in rows) == 100
+    assert sum(row["kind"] == "pair" for row in rows) == 240
+    assert sum(row["kind"] == "recolour" for row in rows) == 200
     assert len(held_out()) == len(evaluation_scenes()) - len(plain)
 
 
