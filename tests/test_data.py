@@ -93,7 +93,8 @@ def test_captions_read_like_english(scenes):
         assert scene.caption.isascii()
         for article, word in itertools.pairwise(words):
             if article in ("a", "an"):
-                takes_an = word[0] in "aeiou" and not word.startswith(("unicorn", "ufo"))
+                vowel = word[0] in "aeiou" and not word.startswith(("unicorn", "ufo"))
+                takes_an = vowel or word.startswith("herb")
                 assert article == ("an" if takes_an else "a"), scene.caption
 
 
