@@ -29,7 +29,7 @@ from shared.console import (
     workers_option,
 )
 from shared.sampler_commands import Comparing
-from shared.settings import GuidanceSettings
+from shared.settings import DEFAULT_SCHEDULE, GuidanceSettings
 
 
 @click.command()
@@ -273,13 +273,18 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
 
 @click.command("image")
 @all_of(
-    model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), guidance_options, evaluation_options
+    model_options,
+    quality_option,
+    sampling_options(DEFAULT_GUIDANCE_SCALE),
+    guidance_options,
+    evaluation_options,
 )
 @click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
 def evaluate_image(
     model: str,
     device: str,
     dtype: str,
+    quality: bool,
     steps: int,
     guidance_scale: float,
     sampler: str,
@@ -295,8 +300,17 @@ def evaluate_image(
     from imagediff.scenes import PROMPTS
     from shared.files import output_paths
     from shared.models import find_model
+    from shared.student import choose_denoiser
 
-    find_model(model)
+    choice = choose_denoiser(
+        find_model(model).folder,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=DEFAULT_SCHEDULE,
+        guidance=guidance,
+        quality=quality,
+    )
     if sheet is not None:
         (sheet,) = output_paths(sheet, ["sheet"], [""], [".png"], overwrite=True)
 
@@ -307,14 +321,15 @@ def evaluate_image(
 
     labelled = read_evaluation(prompts or PROMPTS)
     report = evaluate(
-        ImagePipeline.load(model, device, dtype),
+        ImagePipeline.load(model, device, dtype, choice.student),
         load_judge(judge, say),
         labelled,
         limit=limit,
         seed=seed,
         steps=steps,
         guidance_scale=guidance_scale,
-        sampler=sampler,
+        sampler=choice.sampler,
+        schedule=choice.schedule,
         guidance=guidance,
         sheet=sheet,
         say=say,
