@@ -28,12 +28,15 @@ from shared.console import (
     show,
     workers_option,
 )
+from shared.errors import UserError
 from shared.sampler_commands import Comparing
 from shared.settings import GuidanceSettings
 
 
 @click.command()
-@click.argument("prompt")
+@click.argument("prompt", required=False)
+@click.option("--layout", type=FILE, help="What is to be where: a map, or boxes in a .json file.")
+@click.option("--legend", metavar="C=WHAT,...", help="Of a map: what each colour is; or a .json.")
 @click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
 @count_and_seed_options("Pictures", "picture")
 @all_of(
@@ -43,7 +46,9 @@ from shared.settings import GuidanceSettings
 @click.option("--tile", is_flag=True, help="A texture that repeats without a seam.")
 @all_of(model_options, quality_option, json_option("picture"), overwrite_option)
 def image(
-    prompt: str,
+    prompt: str | None,
+    layout: Path | None,
+    legend: str | None,
     output: Path | None,
     count: int,
     seed: int | None,
@@ -62,11 +67,13 @@ def image(
     as_json: bool,
     overwrite: bool,
 ) -> None:
-    """Make pictures of PROMPT and print their paths."""
+    """Make pictures of PROMPT, or of a layout, and print their paths."""
     import secrets
 
+    from imagediff.regions import read_layout
     from imagediff.settings import parse_size
     from shared.files import output_paths, slug
+    from shared.layout import check_adapter
     from shared.models import find_model
     from shared.settings import check_count
     from shared.student import choose_denoiser
@@ -74,6 +81,15 @@ def image(
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
     found = find_model(model)
+    if legend is not None and layout is None:
+        raise UserError("--legend says what the colours of a map are; it needs --layout MAP")
+    drawn = None if layout is None else read_layout(layout, legend)
+    if drawn is not None:
+        check_adapter(found.folder)
+    if prompt is None:
+        if drawn is None:
+            raise UserError("say what to make: a PROMPT or a --layout")
+        prompt = drawn.prompt()
     choice = choose_denoiser(
         found.folder,
         steps=steps,
@@ -82,7 +98,7 @@ def image(
         schedule=schedule,
         negative_prompt=negative_prompt,
         guidance=guidance,
-        quality=quality,
+        quality=quality or drawn is not None,  # a student takes no layout
     )
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i) for i in range(count)]
@@ -93,6 +109,9 @@ def image(
     from imagediff.png import save_png
 
     pipeline = ImagePipeline.load(model, device, dtype, choice.student)
+    regions = () if drawn is None else drawn.at(pixels or pipeline.native_size)
+    if regions:
+        pipeline = pipeline.adapted()
     plan = pipeline.plan(
         prompt,
         negative_prompt=negative_prompt,
@@ -105,8 +124,10 @@ def image(
         guidance=guidance,
         size=pixels,
         tile=tile,
+        layout=regions,
     )
-    for remark in pipeline.remarks(prompt) + pipeline.remarks(negative_prompt):
+    texts = [prompt, negative_prompt, *(region.what for region in regions)]
+    for remark in dict.fromkeys(line for text in texts for line in pipeline.remarks(text)):
         say(f"Note: {remark}")
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
         pictures = pipeline.generate(plan, callback=lambda *_: advance(bar))
@@ -168,6 +189,8 @@ def replay(
     pipeline = ImagePipeline.load(
         model or recorded.model, device, dtype or recorded.dtype, recorded.student
     )
+    if recorded.layout:
+        pipeline = pipeline.adapted()
     (settings,) = pipeline.plan(
         recorded.prompt,
         negative_prompt=recorded.negative_prompt,
@@ -179,6 +202,7 @@ def replay(
         guidance=recorded.guidance,
         size=recorded.size,
         tile=recorded.tile,
+        layout=recorded.layout,
     )
     for change in recorded.changes(settings):
         say(f"Note: {change}")
@@ -247,13 +271,14 @@ def compare_samplers(prompt: str, comparing: Comparing) -> None:
 @click.option("--count", default=10_000, show_default=True, help="Pictures in the end.")
 @click.option("--size", default=128, show_default=True, help="Side in pixels.")
 @click.option("--seed", default=0, show_default=True, help="Which series of scenes.")
+@click.option("--anywhere", is_flag=True, help="One to four objects of any size, anywhere.")
 @workers_option
-def data_scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
+def data_scenes(out: Path, count: int, size: int, seed: int, anywhere: bool, workers: int) -> None:
     """Draw captioned scenes of emoji into a folder with metadata.jsonl."""
     from imagediff.data import write_dataset
 
     with progress(count, "picture") as bar:
-        write_dataset(out, count, size, seed, lambda done, _: advance(bar, done), workers)
+        write_dataset(out, count, size, seed, lambda done, _: advance(bar, done), workers, anywhere)
     click.echo(out)
 
 
@@ -269,6 +294,13 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     from imagediff.train_diffusion import train_diffusion
 
     train_diffusion(config, data, out, resume)
+
+
+def train_adapter(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train an adapter: layouts and holes on the plane of a model's latents."""
+    from imagediff.train_adapter import train_adapter
+
+    train_adapter(config, data, out, resume)
 
 
 @click.command("image")

@@ -133,9 +133,7 @@ model_options = all_of(
     click.option("--device", type=DEVICES, default="auto", show_default=True),
     click.option("--dtype", type=DTYPES, default="auto", show_default=True),
 )
-evaluation_options = all_of(
-    click.option("--prompts", type=FILE, help="JSON lines with labels, not the project's own."),
-    click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot."),
+measuring_options = all_of(
     click.option(
         "--seed", default=0, show_default=True, help="Of the first prompt; the next have + 1."
     ),
@@ -143,6 +141,11 @@ evaluation_options = all_of(
         "--judge", type=FILE, help="Folder of another judge, trained there if it is empty."
     ),
     click.option("--json", "as_json", is_flag=True, help="Print a JSON record."),
+)
+evaluation_options = all_of(
+    click.option("--prompts", type=FILE, help="JSON lines with labels, not the project's own."),
+    click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot."),
+    measuring_options,
 )
 
 
@@ -174,7 +177,8 @@ fill_options = all_of(
         "--method",
         default=FillSettings.method,
         show_default=True,
-        help="How what is free is filled: consistency, blend, repaint, gradient or posterior.",
+        help="How what is free is filled: consistency, blend, repaint, gradient, posterior or "
+        "concat.",
     ),
     click.option(
         "--jump-length", default=FillSettings.jump_length, show_default=True, help="RePaint's."
