@@ -22,19 +22,21 @@ from shared.console import (
     overwrite_option,
     progress,
     quality_option,
+    refuse_for,
     sampling_options,
     say,
     schedule_option,
     show,
     workers_option,
 )
-from shared.errors import UserError
 from shared.sampler_commands import Comparing
 from shared.settings import GuidanceSettings
 
 
 @click.command()
 @click.argument("prompt", required=False)
+@click.option("--class", "name", metavar="NAME", help="An object of the vocabulary, as prompt.")
+@click.option("--unconditional", is_flag=True, help="Told nothing in words, and not guided.")
 @click.option("--layout", type=FILE, help="What is to be where: a map, or boxes in a .json file.")
 @click.option("--legend", metavar="C=WHAT,...", help="Of a map: what each colour is; or a .json.")
 @click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
@@ -47,6 +49,8 @@ from shared.settings import GuidanceSettings
 @all_of(model_options, quality_option, json_option("picture"), overwrite_option)
 def image(
     prompt: str | None,
+    name: str | None,
+    unconditional: bool,
     layout: Path | None,
     legend: str | None,
     output: Path | None,
@@ -70,8 +74,8 @@ def image(
     """Make pictures of PROMPT, or of a layout, and print their paths."""
     import secrets
 
-    from imagediff.regions import read_layout
     from imagediff.settings import parse_size
+    from imagediff.subject import read_subject
     from shared.files import output_paths, slug
     from shared.layout import check_adapter
     from shared.models import find_model
@@ -81,15 +85,12 @@ def image(
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
     found = find_model(model)
-    if legend is not None and layout is None:
-        raise UserError("--legend says what the colours of a map are; it needs --layout MAP")
-    drawn = None if layout is None else read_layout(layout, legend)
-    if drawn is not None:
+    asked = read_subject(prompt, name, unconditional, layout, legend)
+    if asked.drawn is not None:
         check_adapter(found.folder)
-    if prompt is None:
-        if drawn is None:
-            raise UserError("say what to make: a PROMPT or a --layout")
-        prompt = drawn.prompt()
+    if unconditional:
+        refuse_for("pictures that are told nothing", "guidance_scale", "negative_prompt")
+        guidance_scale = 1.0
     choice = choose_denoiser(
         found.folder,
         steps=steps,
@@ -98,22 +99,24 @@ def image(
         schedule=schedule,
         negative_prompt=negative_prompt,
         guidance=guidance,
-        quality=quality or drawn is not None,  # a student takes no layout
+        quality=quality or asked.drawn is not None,  # a student takes no layout
     )
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i) for i in range(count)]
-    paths = output_paths(output, [f"{slug(prompt)}-{s}" for s in seeds], seeds, [".png"], overwrite)
+    paths = output_paths(
+        output, [f"{slug(asked.prompt)}-{s}" for s in seeds], seeds, [".png"], overwrite
+    )
     pixels = None if size is None else parse_size(size)
 
     from imagediff import ImagePipeline
     from imagediff.png import save_png
 
     pipeline = ImagePipeline.load(model, device, dtype, choice.student)
-    regions = () if drawn is None else drawn.at(pixels or pipeline.native_size)
+    regions = () if asked.drawn is None else asked.drawn.at(pixels or pipeline.native_size)
     if regions:
-        pipeline = pipeline.adapted()
+        pipeline = pipeline.adapted
     plan = pipeline.plan(
-        prompt,
+        asked.prompt,
         negative_prompt=negative_prompt,
         count=count,
         seed=first,
@@ -126,7 +129,7 @@ def image(
         tile=tile,
         layout=regions,
     )
-    texts = [prompt, negative_prompt, *(region.what for region in regions)]
+    texts = [asked.prompt, negative_prompt, *(region.what for region in regions)]
     for remark in dict.fromkeys(line for text in texts for line in pipeline.remarks(text)):
         say(f"Note: {remark}")
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
@@ -190,7 +193,7 @@ def replay(
         model or recorded.model, device, dtype or recorded.dtype, recorded.student
     )
     if recorded.layout:
-        pipeline = pipeline.adapted()
+        pipeline = pipeline.adapted
     (settings,) = pipeline.plan(
         recorded.prompt,
         negative_prompt=recorded.negative_prompt,

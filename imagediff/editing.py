@@ -202,7 +202,7 @@ def edit(
     with torch.no_grad():  # and not inference_mode: some methods take gradients
         start, known = _latents(pipeline, seen, free, job.part.size, plan[0].strength)
         told = known is not None and choose("method", plan[0].method, FILLINGS).told
-        network = pipeline.adapted() if told else pipeline
+        network = pipeline.adapted if told else pipeline
         for batch in batches(plan, pipeline.device):
             common = batch[0]
             latents = sample_latents(

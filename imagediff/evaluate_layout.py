@@ -191,7 +191,7 @@ def evaluate_layout(
         UserError: the model carries no adapter, a value that the sampler does not take, or no
             emoji font.
     """
-    adapted = pipeline.adapted()
+    adapted = pipeline.adapted
     these = cases(limit or CASES, seed, pipeline.native_size[0])
 
     def drawn(by: ImagePipeline, told: bool) -> list[Image.Image]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -118,6 +118,7 @@ class ImagePipeline:
             student=student,
         )
 
+    @cached_property
     def adapted(self) -> ImagePipeline:
         """The same with the adapter that the model carries: it takes layouts, and what is known.
 
@@ -158,7 +159,7 @@ class ImagePipeline:
             size: width and height in pixels; None for the size the model was trained at. What is
                 larger is made of overlapping windows that are denoised together.
             tile: whether the picture goes on at its other side, as a seamless texture does.
-            layout: what is to be where; it needs a pipeline that is :meth:`adapted`.
+            layout: what is to be where; it needs a pipeline that is :attr:`adapted`.
             guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
             guidances: more that steers, see :meth:`generate`.
@@ -267,7 +268,7 @@ class ImagePipeline:
         made under ``torch.inference_mode`` cannot be differentiated through.
 
         Args:
-            known: what the network is told of the picture; the pipeline must be :meth:`adapted`.
+            known: what the network is told of the picture; the pipeline must be :attr:`adapted`.
 
         Raises:
             UserError: there is a layout, or something known, and the pipeline is not adapted.

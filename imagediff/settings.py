@@ -25,6 +25,11 @@ class Settings(SampleSettings):
 
             check_layout(self.layout, self.size)
 
+    def check_prompt(self) -> None:
+        """Without a prompt there is nothing to guide towards: the scale must be 1 then."""
+        if self.guidance_scale != 1:
+            super().check_prompt()
+
     def measures(self) -> Mapping[str, object]:
         """The size, as image tools write it."""
         return {"Size": "x".join(map(str, self.size))}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
@@ -259,6 +260,15 @@ def progress(total: int, unit: str):
 def advance(bar, done: int | None = None) -> None:
     """One further, or to ``done``."""
     bar.update(1 if done is None else done - bar.n)
+
+
+def refuse_for(things: str, *names: str) -> None:
+    """Raise UserError if an option was given on the command line that means nothing for these."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "")
+        if option.name in names and given is ParameterSource.COMMANDLINE:
+            raise UserError(f"{option.opts[0]} is of no use for {things}")
 
 
 def say(message: str) -> None:

@@ -38,7 +38,7 @@ def adapted_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def pipeline(adapted_model: Path) -> ImagePipeline:
-    return ImagePipeline.load(adapted_model, "cpu", "float32").adapted()
+    return ImagePipeline.load(adapted_model, "cpu", "float32").adapted
 
 
 def pixels(path: str | Path) -> np.ndarray:
@@ -180,7 +180,7 @@ def test_a_plain_pipeline_takes_no_layout(tiny_model: Path, adapted_model: Path)
     with pytest.raises(UserError, match="takes no layout"):
         plain("a dog", steps=2, layout=(LEFT,))
     with pytest.raises(UserError, match="has no adapter/"):
-        ImagePipeline.load(tiny_model, "cpu", "float32").adapted()
+        _ = ImagePipeline.load(tiny_model, "cpu", "float32").adapted
 
 
 def test_the_plain_model_is_the_same_with_an_adapter_beside_it(
@@ -295,4 +295,4 @@ def test_an_adapter_of_another_model_is_refused(adapted_model: Path, tmp_path: P
     shutil.copytree(adapted_model, folder)
     (folder / "adapter" / "inputs" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(UserError, match="has no diffusion_pytorch_model"):
-        ImagePipeline.load(folder, "cpu", "float32").adapted()
+        _ = ImagePipeline.load(folder, "cpu", "float32").adapted

@@ -77,7 +77,7 @@ def test_a_run_gives_a_model_that_takes_layouts(
     last = json.loads((out / "runs" / "adapter" / "log.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2 and set(last["layout_gap"]) == set(last["hole_gap"])
     assert (out / "runs" / "adapter" / "samples" / "000002.png").exists()
-    pipeline = ImagePipeline.load(out, "cpu", "float32").adapted()
+    pipeline = ImagePipeline.load(out, "cpu", "float32").adapted
     layout = (Region("a dog", box=(0, 0, 16, 16)),)
     with_it, without = (pipeline("a dog", steps=2, layout=these)[0] for these in (layout, ()))
     assert with_it.tobytes() != without.tobytes()
