@@ -12,6 +12,7 @@ from audiodiff import commands as audio
 from audiodiff import evaluate_commands as music_evaluations
 from cli_edits import VERBS, is_sound
 from imagediff import commands as images
+from imagediff.layout_commands import evaluate_layout
 from shared.console import (
     DEVICES,
     DTYPES,
@@ -30,6 +31,7 @@ TRAINERS: dict[str, dict[str, Trainer]] = {
     "vae": {"image": images.train_vae, "music": audio.train_vae},
     "vocoder": {"music": audio.train_vocoder},
     "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
+    "adapter": {"image": images.train_adapter},
 }
 
 
@@ -214,6 +216,13 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     _trainer("diffusion", config)(config, data, out, resume)
 
 
+@train.command("adapter")
+@training_options
+def train_adapter(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train what lets a model of pictures take layouts and fill holes; the model stays as it is."""
+    _trainer("adapter", config)(config, data, out, resume)
+
+
 @cli.group()
 def evaluate() -> None:
     """Measure how good a model is."""
@@ -221,6 +230,7 @@ def evaluate() -> None:
 
 evaluate.add_command(images.evaluate_image)
 evaluate.add_command(images.evaluate_edit)
+evaluate.add_command(evaluate_layout)
 evaluate.add_command(music_evaluations.evaluate_music)
 evaluate.add_command(music_evaluations.evaluate_control)
 

@@ -12,7 +12,7 @@ import click
 from imagediff.edit_settings import Box, Edit, EditSettings, check_margins, parse_box
 from imagediff.sources import prompt_of
 from shared.console import Making, advance, progress, say
-from shared.edit_settings import FillSettings
+from shared.edit_settings import CONCAT, FillSettings
 from shared.errors import UserError
 from shared.sources import file_hash, found
 
@@ -168,12 +168,15 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
 
     from imagediff.picture_file import check_format, open_picture, save_picture
     from shared.files import output_paths
+    from shared.layout import check_adapter
     from shared.models import find_model
     from shared.settings import check_count
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(making.count)
-    find_model(making.model)
+    model = find_model(making.model).folder
+    if edit.method == CONCAT:
+        check_adapter(model)
     picture = open_picture(file)
     mask = None if edit.mask is None else open_picture(Path(edit.mask))
     first = secrets.randbelow(2**31) if making.seed is None else making.seed
@@ -260,9 +263,10 @@ def evaluate(
 ) -> None:
     """Fill hidden parts of real scenes by every method and print how good that is."""
     from imagediff.scenes import PROMPTS
+    from shared.layout import ADAPTER, check_adapter
     from shared.models import find_model
 
-    find_model(model)
+    folder = find_model(model).folder
 
     from imagediff import ImagePipeline
     from imagediff.adherence import read_evaluation
@@ -271,9 +275,13 @@ def evaluate(
     from shared.editing import FILLINGS
     from shared.naming import choose
 
-    names = None if methods is None else methods.split(",")
-    for name in names or ():
+    names = list(FILLINGS) if methods is None else methods.split(",")
+    for name in names:
         choose("filling method", name, FILLINGS)
+    if not (folder / ADAPTER).is_dir():
+        if CONCAT in (methods or ""):
+            check_adapter(folder)
+        names = [name for name in names if name != CONCAT]
     report = evaluate_edit(
         ImagePipeline.load(model, device, dtype),
         load_judge(judge, say),

@@ -46,12 +46,21 @@ def background_name(picture: Image.Image) -> str:
 def paint_name(picture: Image.Image) -> str:
     """The named paint nearest to the median pixel of what differs from the background."""
     colors = oklab(_pixels(picture))
-    paper = np.median(_border(colors), axis=0)
-    away = np.linalg.norm(colors - paper, axis=-1)
+    away = _away(colors)
     shows = away > PIXEL_SHOWS
     # Where nothing shows there is no object; the pixel that differs most decides.
     thing = colors[shows] if shows.any() else colors[away == away.max()]
     return _nearest(np.median(thing, axis=0), TINTS)
+
+
+def foreground(picture: Image.Image) -> Image.Image:
+    """What stands out from a plain background, the border's median colour: mode L, 255 or 0."""
+    return Image.fromarray((_away(oklab(_pixels(picture))) > PIXEL_SHOWS).astype(np.uint8) * 255)
+
+
+def _away(colors: np.ndarray) -> np.ndarray:
+    """How far Oklab colours (h w 3) are from the median one of the border: (h w)."""
+    return np.linalg.norm(colors - np.median(_border(colors), axis=0), axis=-1)
 
 
 def _pixels(picture: Image.Image) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
@@ -133,9 +134,7 @@ model_options = all_of(
     click.option("--device", type=DEVICES, default="auto", show_default=True),
     click.option("--dtype", type=DTYPES, default="auto", show_default=True),
 )
-evaluation_options = all_of(
-    click.option("--prompts", type=FILE, help="JSON lines with labels, not the project's own."),
-    click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot."),
+measuring_options = all_of(
     click.option(
         "--seed", default=0, show_default=True, help="Of the first prompt; the next have + 1."
     ),
@@ -143,6 +142,11 @@ evaluation_options = all_of(
         "--judge", type=FILE, help="Folder of another judge, trained there if it is empty."
     ),
     click.option("--json", "as_json", is_flag=True, help="Print a JSON record."),
+)
+evaluation_options = all_of(
+    click.option("--prompts", type=FILE, help="JSON lines with labels, not the project's own."),
+    click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot."),
+    measuring_options,
 )
 
 
@@ -174,7 +178,8 @@ fill_options = all_of(
         "--method",
         default=FillSettings.method,
         show_default=True,
-        help="How what is free is filled: consistency, blend, repaint, gradient or posterior.",
+        help="How what is free is filled: consistency, blend, repaint, gradient, posterior or "
+        "concat.",
     ),
     click.option(
         "--jump-length", default=FillSettings.jump_length, show_default=True, help="RePaint's."
@@ -255,6 +260,15 @@ def progress(total: int, unit: str):
 def advance(bar, done: int | None = None) -> None:
     """One further, or to ``done``."""
     bar.update(1 if done is None else done - bar.n)
+
+
+def refuse_for(things: str, *names: str) -> None:
+    """Raise UserError if an option was given on the command line that means nothing for these."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "")
+        if option.name in names and given is ParameterSource.COMMANDLINE:
+            raise UserError(f"{option.opts[0]} is of no use for {things}")
 
 
 def say(message: str) -> None:

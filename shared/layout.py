@@ -14,6 +14,7 @@ from typing import Any
 from shared.errors import UserError
 
 MODEL_INDEX = "model_index.json"
+ADAPTER = "adapter"  # folder of a network that takes further input channels, beside the model's own
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 CONVERT = "pickle checkpoints are not loaded, as opening one can run code; convert to safetensors"
 
@@ -119,6 +120,19 @@ def check_folder(root: Path, kind: str | None) -> None:
     for name in pipeline.needs:
         if not (root / name).exists():
             raise UserError(f"{root} is not whole: {name} is missing")
+
+
+def check_adapter(root: Path) -> None:
+    """Make sure that the model in ``root`` carries an adapter.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not (root / ADAPTER).is_dir():
+        raise UserError(
+            f"the model in {root} has no {ADAPTER}/, so it takes neither a layout nor --method "
+            "concat; duotone train adapter makes one"
+        )
 
 
 def exists(path: Path) -> bool:
