@@ -10,7 +10,7 @@ import click
 
 from audiodiff import commands as audio
 from audiodiff import evaluate_commands as music_evaluations
-from cli_edits import VERBS, is_sound
+from cli_edits import VERBS, evaluate_edit, is_sound
 from imagediff import commands as images
 from imagediff.layout_commands import evaluate_layout
 from shared.console import (
@@ -229,8 +229,8 @@ def evaluate() -> None:
 
 
 evaluate.add_command(images.evaluate_image)
-evaluate.add_command(images.evaluate_edit)
 evaluate.add_command(evaluate_layout)
+evaluate.add_command(evaluate_edit)
 evaluate.add_command(music_evaluations.evaluate_music)
 evaluate.add_command(music_evaluations.evaluate_control)
 

@@ -8,7 +8,16 @@ from audiodiff import edit_commands as clips
 from audiodiff.edit_settings import REGENERATE
 from imagediff import edit_commands as pictures
 from imagediff import movie_commands as movies
-from shared.console import FILE, Making, all_of, fill_options, making_options, refuse_for
+from shared.console import (
+    FILE,
+    Evaluating,
+    Making,
+    all_of,
+    evaluating_options,
+    fill_options,
+    making_options,
+    refuse_for,
+)
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
 
@@ -220,6 +229,15 @@ def animate(script: Path, making: Making) -> None:
 
 
 VERBS = (restyle, vary, inpaint, extend, blend, animate)
+
+
+@click.command("edit")
+@click.option("--art", type=click.Choice(["image", "music"]), default="image", show_default=True)
+@evaluating_options
+def evaluate_edit(art: str, evaluating: Evaluating) -> None:
+    """Make hidden parts of real pictures or clips anew and print how well that goes."""
+    kinds = {"image": pictures.evaluate, "music": clips.evaluate}
+    kinds[art](evaluating)
 
 
 def is_sound(file: Path) -> bool:

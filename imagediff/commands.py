@@ -370,37 +370,3 @@ def evaluate_image(
         say=say,
     )
     click.echo(json.dumps(report.record()) if as_json else report.table())
-
-
-@click.command("edit")
-@all_of(model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), evaluation_options)
-@click.option("--methods", metavar="A,B", help="Filling methods; by default all.")
-def evaluate_edit(
-    model: str,
-    device: str,
-    dtype: str,
-    steps: int,
-    guidance_scale: float,
-    sampler: str,
-    prompts: Path | None,
-    limit: int | None,
-    seed: int,
-    judge: Path | None,
-    as_json: bool,
-    methods: str | None,
-) -> None:
-    """Fill hidden parts of real scenes and print how well that goes."""
-    edit_commands.evaluate(
-        methods,
-        model,
-        device,
-        dtype,
-        steps,
-        guidance_scale,
-        sampler,
-        prompts,
-        limit,
-        seed,
-        judge,
-        as_json,
-    )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from imagediff.edit_settings import Box, Edit, EditSettings, check_margins, parse_box
+from imagediff.settings import DEFAULT_GUIDANCE_SCALE
 from imagediff.sources import prompt_of
-from shared.console import Making, advance, progress, say
+from shared.console import Evaluating, Making, advance, progress, say
 from shared.edit_settings import CONCAT, FillSettings
 from shared.errors import UserError
 from shared.sources import file_hash, found
@@ -210,7 +211,6 @@ def _made(
     """The plan, and the pictures as they are made."""
     from imagediff.editing import TASKS, walked_steps
     from imagediff.editing import edit as made_of
-    from imagediff.settings import DEFAULT_GUIDANCE_SCALE
     from shared.naming import choose
 
     job = choose("task", edit.task, TASKS)(pipeline, picture, edit, mask)
@@ -247,50 +247,35 @@ def _suffixes(file: Path) -> list[str]:
     return sorted(known, key=lambda suffix: suffix != file.suffix.lower())
 
 
-def evaluate(
-    methods: str | None,
-    model: str,
-    device: str,
-    dtype: str,
-    steps: int,
-    guidance_scale: float,
-    sampler: str,
-    prompts: Path | None,
-    limit: int | None,
-    seed: int,
-    judge: Path | None,
-    as_json: bool,
-) -> None:
+def evaluate(evaluating: Evaluating) -> None:
     """Fill hidden parts of real scenes by every method and print how good that is."""
     from imagediff.scenes import PROMPTS
     from shared.layout import ADAPTER, check_adapter
     from shared.models import find_model
 
-    folder = find_model(model).folder
+    folder = find_model(evaluating.model).folder
+    names = evaluating.names()
 
     from imagediff import ImagePipeline
     from imagediff.adherence import read_evaluation
     from imagediff.evaluate_edit import evaluate_edit
     from imagediff.judge import load_judge
     from shared.editing import FILLINGS
-    from shared.naming import choose
 
-    names = list(FILLINGS) if methods is None else methods.split(",")
-    for name in names:
-        choose("filling method", name, FILLINGS)
     if not (folder / ADAPTER).is_dir():
-        if CONCAT in (methods or ""):
+        if names is not None and CONCAT in names:
             check_adapter(folder)
-        names = [name for name in names if name != CONCAT]
+        names = [name for name in names or FILLINGS if name != CONCAT]
+    scale = evaluating.guidance_scale
     report = evaluate_edit(
-        ImagePipeline.load(model, device, dtype),
-        load_judge(judge, say),
-        read_evaluation(prompts or PROMPTS),
+        ImagePipeline.load(evaluating.model, evaluating.device, evaluating.dtype),
+        load_judge(evaluating.judge, say),
+        read_evaluation(evaluating.prompts or PROMPTS),
         methods=names,
-        limit=limit,
-        seed=seed,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
+        limit=evaluating.limit,
+        seed=evaluating.seed,
+        steps=evaluating.steps,
+        guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+        sampler=evaluating.sampler,
     )
-    click.echo(json.dumps(report.record()) if as_json else report.table())
+    click.echo(json.dumps(report.record()) if evaluating.as_json else report.table())

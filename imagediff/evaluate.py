@@ -18,7 +18,7 @@ from imagediff.adherence import Prompt, Sight, adherence, draw_by_lot, judge_fea
 from imagediff.codec import ImageCodec
 from imagediff.data import render, scene_at
 from imagediff.judge import Judge
-from imagediff.metrics import frechet_distance, psnr
+from imagediff.metrics import psnr
 from imagediff.objects import FONT
 from imagediff.pipeline import ImagePipeline
 from imagediff.scenes import Scene
@@ -26,7 +26,7 @@ from imagediff.sheets import captioned_sheet, from_pil, to_pil
 from shared.files import whole_file
 from shared.report import Figure, table
 from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, PROMPT_ALONE, GuidanceSettings
-from shared.statistics import mean_interval
+from shared.statistics import frechet_distance, mean_interval
 
 REAL_SEEDS = (7_000_003, 7_000_033)  # of the two sets of real scenes
 HELD_OUT_SERIES = 10_000_019  # of scenes, for the autoencoder; training takes others

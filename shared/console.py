@@ -34,14 +34,17 @@ def all_of(*options: Decorator) -> Decorator:
     return decorate
 
 
-def sampling_options(guidance_scale: float) -> Decorator:
-    """``--steps``, ``--guidance-scale`` (with its default), ``--sampler``."""
+def sampling_options(guidance_scale: float | None, steps_option: str = "--steps") -> Decorator:
+    """``--steps``, ``--guidance-scale`` (with its default, None for the art's), ``--sampler``."""
     return all_of(
-        click.option("--steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."),
+        click.option(
+            steps_option, "steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."
+        ),
         click.option(
             "--guidance-scale",
+            type=float,
             default=guidance_scale,
-            show_default=True,
+            show_default=guidance_scale is not None,
             help="How strongly the prompt is followed; 1 is off.",
         ),
         click.option(
@@ -150,6 +153,43 @@ evaluation_options = all_of(
 )
 
 
+@dataclass(frozen=True)
+class Evaluating:
+    """What an evaluation of edits asks for; each the option of its name.
+
+    ``guidance_scale`` None stands for the art's own default, ``methods`` for its own choice.
+    """
+
+    methods: str | None
+    steps: int
+    guidance_scale: float | None
+    sampler: str
+    model: str
+    device: str
+    dtype: str
+    prompts: Path | None
+    limit: int | None
+    seed: int
+    judge: Path | None
+    as_json: bool
+
+    def names(self) -> list[str] | None:
+        """The filling methods.
+
+        Raises:
+            UserError: one that there is not.
+        """
+        if self.methods is None:
+            return None
+        from shared.editing import FILLINGS
+        from shared.naming import choose
+
+        names = self.methods.split(",")
+        for name in names:
+            choose("filling method", name, FILLINGS)
+        return names
+
+
 def count_and_seed_options(things: str, thing: str) -> Decorator:
     """``--count`` and ``--seed`` of the things that are made."""
     return all_of(
@@ -225,22 +265,20 @@ def making_options(steps_option: str = "--steps") -> Decorator:
             "-o", "--output", type=FILE, help="A file, or an existing folder; else beside you."
         ),
         count_and_seed_options("Results", "result"),
-        click.option(
-            steps_option, "steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."
-        ),
-        click.option(
-            "--guidance-scale", type=float, help="How strongly the prompt is followed; 1 is off."
-        ),
-        click.option(
-            "--sampler",
-            default=DEFAULT_SAMPLER,
-            show_default=True,
-            help="Name of the sampler; duotone samplers lists them.",
-        ),
+        sampling_options(None, steps_option),
         all_of(schedule_option, guidance_options, negative_option, model_options),
         all_of(json_option("result"), overwrite_option),
         gathered("making", Making),
     )
+
+
+evaluating_options = all_of(
+    click.option("--methods", metavar="A,B", help="Filling methods; by default the art's choice."),
+    sampling_options(None),
+    model_options,
+    evaluation_options,
+    gathered("evaluating", Evaluating),
+)
 
 
 def json_option(thing: str) -> Decorator:
