@@ -30,6 +30,7 @@ TRAINERS: dict[str, dict[str, Trainer]] = {
     "vae": {"image": images.train_vae, "music": audio.train_vae},
     "vocoder": {"music": audio.train_vocoder},
     "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
+    "upscaler": {"image": images.train_upscaler},
 }
 
 
@@ -212,6 +213,13 @@ def train_vocoder(config: Path, data: Path, out: Path, resume: bool) -> None:
 def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     """Train a denoiser of an autoencoder's latents, told in words what they are of."""
     _trainer("diffusion", config)(config, data, out, resume)
+
+
+@train.command("upscaler")
+@training_options
+def train_upscaler(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a denoiser of what pictures lack that were made larger."""
+    _trainer("upscaler", config)(config, data, out, resume)
 
 
 @cli.group()

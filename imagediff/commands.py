@@ -271,6 +271,13 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     train_diffusion(config, data, out, resume)
 
 
+def train_upscaler(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train an upscaler on pictures."""
+    from imagediff.train_upscaler import train_upscaler
+
+    train_upscaler(config, data, out, resume)
+
+
 @click.command("image")
 @all_of(
     model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), guidance_options, evaluation_options
