@@ -12,6 +12,7 @@ from audiodiff import commands as audio
 from audiodiff import evaluate_commands as music_evaluations
 from cli_edits import VERBS, is_sound
 from imagediff import commands as images
+from imagediff import upscale_commands
 from shared.console import (
     DEVICES,
     DTYPES,
@@ -76,7 +77,13 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 STUDENTS = {"image": "imagediff.distill", "music": "audiodiff.distill"}
-for _command in (images.image, audio.music, samplers, distill_group(STUDENTS)):
+for _command in (
+    images.image,
+    audio.music,
+    upscale_commands.upscale,
+    samplers,
+    distill_group(STUDENTS),
+):
     cli.add_command(_command)
 
 
@@ -229,6 +236,7 @@ def evaluate() -> None:
 
 evaluate.add_command(images.evaluate_image)
 evaluate.add_command(images.evaluate_edit)
+evaluate.add_command(upscale_commands.evaluate_upscale)
 evaluate.add_command(music_evaluations.evaluate_music)
 evaluate.add_command(music_evaluations.evaluate_control)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imagediff import edit_commands, movie_commands
+from imagediff import edit_commands, movie_commands, upscale_commands
 from imagediff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.comparison import parse_comparison
 from shared.console import (
@@ -148,6 +148,7 @@ def replay(
     from imagediff.movie_settings import AnimationSettings, BlendSettings
     from imagediff.picture_file import open_picture
     from imagediff.png import difference, read_settings, save_png
+    from imagediff.upscale_settings import UpscaleSettings
     from shared.files import output_paths
 
     recorded = read_settings(file, _text(file))
@@ -156,6 +157,9 @@ def replay(
         return
     if isinstance(recorded, BlendSettings | AnimationSettings):
         movie_commands.replay(file, recorded, output, model, device, dtype, overwrite)
+        return
+    if isinstance(recorded, UpscaleSettings):
+        upscale_commands.replay(file, recorded, output, model, device, dtype, overwrite)
         return
     original = open_picture(file).image
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], [".png"], overwrite)

@@ -181,6 +181,12 @@ def check_format(picture: Picture, path: Path) -> str:
     raise UserError(f"{str(path)!r} cannot hold a picture of mode {mode}; one of {allowed} can")
 
 
+def suffixes_for(file: Path) -> list[str]:
+    """All suffixes that can be written, that of ``file`` first."""
+    known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
+    return sorted(known, key=lambda suffix: suffix != file.suffix.lower())
+
+
 def _refuse_others(path: Path, image: ImageFile.ImageFile) -> None:
     pictures = getattr(image, "n_frames", 1)
     if pictures > 1 and image.format != "MPO":  # cameras' JPEG with previews behind it

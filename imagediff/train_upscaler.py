@@ -54,7 +54,6 @@ class UpscalerConfig:
         noise: the noise levels.
     """
 
-    art: Literal["image"] = "image"
     unet: dict[str, Any]
     scheduler: dict[str, Any]
     residual_std: tuple[float, float]
@@ -63,6 +62,7 @@ class UpscalerConfig:
     halved: float = 0.4
     wear: Wear = field(default_factory=Wear)
     noise: NoiseLevels = field(default_factory=NoiseLevels)
+    art: Literal["image"] = "image"
 
 
 class UpscalerObjective(nn.Module):
@@ -116,7 +116,10 @@ def train_upscaler(config_path: Path, data: Path, out: Path, resume: bool = Fals
         x0 = upscaler.fold_pixels(residual / std[:, None, None, None])
         seeds = [draw.seed for draw in draws]
         uniforms = torch.stack(
-            [torch.rand(2, generator=torch.Generator().manual_seed(seed ^ 0x5EED)) for seed in seeds]
+            [
+                torch.rand(2, generator=torch.Generator().manual_seed(seed ^ 0x5EED))
+                for seed in seeds
+            ]
         )
         sigma = draw_sigmas(uniforms, config.noise, upscaler.noise_schedule)
         noise = seeded_noise(seeds, x0.shape[1:])
@@ -133,7 +136,9 @@ def train_upscaler(config_path: Path, data: Path, out: Path, resume: bool = Fals
         return scores
 
     objective = UpscalerObjective(channels_last(upscaler.denoiser))
-    finished = train(objective, make_batch, len(rows), config.loop, run, resume=resume, report=report)
+    finished = train(
+        objective, make_batch, len(rows), config.loop, run, resume=resume, report=report
+    )
     assert isinstance(finished, UpscalerObjective)
     save_upscaler(upscaler.with_denoiser(finished.denoiser), config.scheduler, out)
 

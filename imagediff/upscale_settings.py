@@ -25,7 +25,7 @@ class UpscaleSettings(Settings):
         task: "upscale"; tells this record from those of other pictures.
 
     Raises:
-        UserError: a factor that there is not, or a result larger than ``LARGEST``.
+        UserError: a factor that there is not.
     """
 
     source: str
@@ -35,7 +35,7 @@ class UpscaleSettings(Settings):
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
-        check_factor(self.factor, self.size)
+        check_factor(self.factor)
 
     def check_prompt(self) -> None:
         """None is needed."""
@@ -45,12 +45,13 @@ class UpscaleSettings(Settings):
         return {**Settings.measures(self), "Upscale": self.factor}
 
 
-def check_factor(factor: int, size: tuple[int, int]) -> None:
-    """Raise UserError unless pictures can become so large: ``size`` is the result's."""
+def check_factor(factor: int, size: tuple[int, int] = (1, 1)) -> None:
+    """Raise UserError unless pictures of ``size`` can be made ``factor`` times as large."""
     if factor not in FACTORS:
         raise UserError(f"the factor must be {' or '.join(map(str, FACTORS))}, not {factor}")
     width, height = size
-    if width * height > LARGEST:
+    if width * height * factor**2 > LARGEST:
         raise UserError(
-            f"the result would have {width}x{height} pixels; {LARGEST:,} in all are the most"
+            f"{width}x{height} pixels times {factor} are too many: the result may have "
+            f"{LARGEST:,} at most"
         )

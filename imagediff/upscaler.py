@@ -151,6 +151,7 @@ class Upscaler:
         Raises:
             UserError: as a call.
         """
+        check_factor(factor, size)
         width, height = size
         settings = UpscaleSettings(
             prompt=valid_unicode(prompt),

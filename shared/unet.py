@@ -187,10 +187,10 @@ class UNet(nn.Module):
                 all of them after each other, and what comes before the first attention, which
                 does not know the context, is computed once.
             c_noise: (b,) the network's time; it may be fractional.
-            cond: ``context`` (b n d) is needed if anything attends; ``context_mask`` (b n) is True where a token
-                may be attended to; ``vector`` is needed if the config has a class embedding, (b d)
-                for a projection and (b,) or (b 1) for an index or a timestep; ``concat``
-                (b c h w) joins x on the channels.
+            cond: ``context`` (b n d) is needed if anything attends; ``context_mask`` (b n) is True
+                where a token may be attended to; ``vector`` is needed if the config has a class
+                embedding, (b d) for a projection and (b,) or (b 1) for an index or a timestep;
+                ``concat`` (b c h w) joins x on the channels.
 
         Returns:
             (b out_channels h w) raw output, one for each context, in the dtype of the weights.
