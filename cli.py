@@ -12,6 +12,7 @@ from audiodiff import commands as audio
 from audiodiff import evaluate_commands as music_evaluations
 from cli_edits import VERBS, evaluate_edit, is_sound
 from imagediff import commands as images
+from imagediff import upscale_commands
 from imagediff.layout_commands import evaluate_layout
 from shared.console import (
     DEVICES,
@@ -32,6 +33,7 @@ TRAINERS: dict[str, dict[str, Trainer]] = {
     "vocoder": {"music": audio.train_vocoder},
     "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
     "adapter": {"image": images.train_adapter},
+    "upscaler": {"image": images.train_upscaler},
 }
 
 
@@ -77,7 +79,13 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 STUDENTS = {"image": "imagediff.distill", "music": "audiodiff.distill"}
-for _command in (images.image, audio.music, samplers, distill_group(STUDENTS)):
+for _command in (
+    images.image,
+    audio.music,
+    upscale_commands.upscale,
+    samplers,
+    distill_group(STUDENTS),
+):
     cli.add_command(_command)
 
 
@@ -223,6 +231,13 @@ def train_adapter(config: Path, data: Path, out: Path, resume: bool) -> None:
     _trainer("adapter", config)(config, data, out, resume)
 
 
+@train.command("upscaler")
+@training_options
+def train_upscaler(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a denoiser of what pictures lack that were made larger."""
+    _trainer("upscaler", config)(config, data, out, resume)
+
+
 @cli.group()
 def evaluate() -> None:
     """Measure how good a model is."""
@@ -231,6 +246,7 @@ def evaluate() -> None:
 evaluate.add_command(images.evaluate_image)
 evaluate.add_command(evaluate_layout)
 evaluate.add_command(evaluate_edit)
+evaluate.add_command(upscale_commands.evaluate_upscale)
 evaluate.add_command(music_evaluations.evaluate_music)
 evaluate.add_command(music_evaluations.evaluate_control)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imagediff import edit_commands, movie_commands
+from imagediff import edit_commands, movie_commands, upscale_commands
 from imagediff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.comparison import parse_comparison
 from shared.console import (
@@ -172,6 +172,7 @@ def replay(
     from imagediff.movie_settings import AnimationSettings, BlendSettings
     from imagediff.picture_file import open_picture
     from imagediff.png import difference, read_settings, save_png
+    from imagediff.upscale_settings import UpscaleSettings
     from shared.files import output_paths
 
     recorded = read_settings(file, _text(file))
@@ -180,6 +181,9 @@ def replay(
         return
     if isinstance(recorded, BlendSettings | AnimationSettings):
         movie_commands.replay(file, recorded, output, model, device, dtype, overwrite)
+        return
+    if isinstance(recorded, UpscaleSettings):
+        upscale_commands.replay(file, recorded, output, model, device, dtype, overwrite)
         return
     original = open_picture(file).image
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], [".png"], overwrite)
@@ -304,6 +308,13 @@ def train_adapter(config: Path, data: Path, out: Path, resume: bool) -> None:
     from imagediff.train_adapter import train_adapter
 
     train_adapter(config, data, out, resume)
+
+
+def train_upscaler(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train an upscaler on pictures."""
+    from imagediff.train_upscaler import train_upscaler
+
+    train_upscaler(config, data, out, resume)
 
 
 @click.command("image")

@@ -117,7 +117,7 @@ def replay(
     Raises:
         UserError: the file that it was made of is not here or has changed.
     """
-    from imagediff.picture_file import open_picture, save_picture
+    from imagediff.picture_file import open_picture, save_picture, suffixes_for
     from imagediff.png import difference
     from shared.files import output_paths
 
@@ -126,7 +126,7 @@ def replay(
     mask = None
     if recorded.mask is not None:
         mask = open_picture(found(file, recorded.mask, recorded.mask_hash))
-    suffixes = _suffixes(file)
+    suffixes = suffixes_for(file)
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], suffixes, overwrite)
 
     from dataclasses import fields
@@ -167,7 +167,7 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     """Check, make, write and report."""
     import secrets
 
-    from imagediff.picture_file import check_format, open_picture, save_picture
+    from imagediff.picture_file import check_format, open_picture, save_picture, suffixes_for
     from shared.files import output_paths
     from shared.layout import check_adapter
     from shared.models import find_model
@@ -183,7 +183,7 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     first = secrets.randbelow(2**31) if making.seed is None else making.seed
     seeds = [str(first + i) for i in range(making.count)]
     names = [f"{file.stem}-{edit.task}-{seed}" for seed in seeds]
-    paths = output_paths(making.output, names, seeds, _suffixes(file), making.overwrite)
+    paths = output_paths(making.output, names, seeds, suffixes_for(file), making.overwrite)
     check_format(picture, paths[0])
     text = prompt_of(picture) if prompt is None else prompt
 
@@ -237,14 +237,6 @@ def _made(
             yield from made_of(pipeline, job, plan, callback=lambda *_: advance(bar))
 
     return plan, pictures()
-
-
-def _suffixes(file: Path) -> list[str]:
-    """All that can be written, the file's own first."""
-    from imagediff.picture_file import SUFFIXES
-
-    known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
-    return sorted(known, key=lambda suffix: suffix != file.suffix.lower())
 
 
 def evaluate(evaluating: Evaluating) -> None:

@@ -24,7 +24,7 @@ class Pipeline:
     """A pipeline class: what it makes, and what Duotone can do with its folder.
 
     Attributes:
-        kind: "image", "music" or "other".
+        kind: "image", "music", "upscaler" or "other".
         can: empty for what is only recognised.
         needs: files and folders that must be there besides the components its index names.
     """
@@ -42,6 +42,7 @@ PIPELINES: dict[str, Pipeline] = {
     "StableDiffusion3Pipeline": Pipeline("image"),
     "FluxPipeline": Pipeline("image"),
     "DuotoneMusicPipeline": Pipeline("music", ("text to music",), ("vocoder", "controls.json")),
+    "DuotoneUpscalePipeline": Pipeline("upscaler", ("upscaling",), ("upscaler.json",)),
     "AudioLDMPipeline": Pipeline("music"),
     "AudioLDM2Pipeline": Pipeline("music"),
     "MusicLDMPipeline": Pipeline("music"),
@@ -101,7 +102,7 @@ def pipeline_of(index: dict[str, Any]) -> Pipeline:
 def check_folder(root: Path, kind: str | None) -> None:
     """Make sure that ``root`` is a whole model folder of a kind that Duotone can use.
 
-    ``kind`` is "image" or "music"; None takes either.
+    ``kind`` is "image", "music" or "upscaler"; None takes any.
 
     Raises:
         UserError: it is missing, of another kind, or lacks a component; one line says which.
