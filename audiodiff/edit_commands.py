@@ -269,18 +269,21 @@ def _planned(
 ) -> tuple[list[EditSettings], Iterator[Sound]]:
     """The plan, and the sounds as they are made."""
     from audiodiff.editing import TASKS, edit_clip, region_of, walked_steps
-    from audiodiff.labels import FRAME_SECONDS
+    from audiodiff.edits import alike, planned
     from audiodiff.likeness import like
     from shared.editing import fill_steps
 
     if edit.task == "blend" and other is not None:
-        other = _alike(other, sound)
+        _tell_conversion(other, sound)
+        other = alike(other, sound)
     job = TASKS[edit.task](sound, edit, other)
     region = region_of(job, pipeline)
     scale = making.guidance_scale
-    sampled = pipeline.plan(
-        prompt.strip() or "-",  # a clip cannot be made of no prompt, an edited one can
-        seconds=region.frames * FRAME_SECONDS,
+    plan = planned(
+        pipeline,
+        job,
+        edit,
+        prompt,
         negative_prompt=making.negative_prompt,
         count=making.count,
         seed=making.seed or 0,
@@ -289,9 +292,7 @@ def _planned(
         sampler=making.sampler,
         schedule=making.schedule,
         guidance=making.guidance,
-        sample_rate=sound.sample_rate,
     )
-    plan = [EditSettings(**{**vars(one), "prompt": prompt}, **vars(edit)) for one in sampled]
     guidances = []
     if edit.task == "restyle" and other is not None:
         guidances = [like(pipeline.codec, other.samples, other.sample_rate)]
@@ -308,35 +309,18 @@ def _planned(
     return plan, sounds()
 
 
-def _alike(other: Sound, sound: Sound) -> Sound:
-    """The second clip of a transition with the rate, channels and precision of the first."""
-    import numpy as np
-
-    from audiodiff.audio_file import resample
-
-    if other.sample_rate == sound.sample_rate and other.values.dtype == sound.values.dtype:
-        values = other.values
-        if sound.values.dtype == np.int32:  # as many bits as the first has, perhaps fewer
-            values = sound.as_values(values / 2.0**31)
-    else:
+def _tell_conversion(other: Sound, sound: Sound) -> None:
+    """Say what of the second clip of a transition is made like the first."""
+    if other.sample_rate != sound.sample_rate or other.values.dtype != sound.values.dtype:
         say("Note: the second clip is converted to the sample rate and precision of the first")
-        values = sound.as_values(resample(other.samples, other.sample_rate, sound.sample_rate))
-    if len(values) != len(sound.values):
+    if len(other.values) != len(sound.values):
         say("Note: the second clip is given as many channels as the first")
-        if len(values) == 1:
-            values = np.repeat(values, 2, axis=0)
-        else:
-            mid = other.samples.mean(axis=0, keepdims=True)
-            values = sound.as_values(resample(mid, other.sample_rate, sound.sample_rate))
-    return replace(sound, values=values)
 
 
 def _save(path: Path, sound: Sound, settings: EditSettings, overwrite: bool) -> None:
-    from audiodiff.audio_file import Tags
-    from audiodiff.sound_file import write_sound
-    from shared.provenance import to_json
+    from audiodiff.edits import EditedClip
 
-    write_sound(path, sound, Tags(to_json(settings), settings.parameters()), overwrite)
+    EditedClip(sound, settings).save(path, overwrite)
 
 
 def _span(file: Path, text: str | None) -> tuple[float, float]:

@@ -211,12 +211,16 @@ def _made(
     """The plan, and the pictures as they are made."""
     from imagediff.editing import TASKS, walked_steps
     from imagediff.editing import edit as made_of
+    from imagediff.edits import planned
     from shared.naming import choose
 
     job = choose("task", edit.task, TASKS)(pipeline, picture, edit, mask)
     scale = making.guidance_scale
-    sampled = pipeline.plan(
-        prompt.strip() or "-",  # a picture cannot be made of no prompt, an edited one can
+    plan = planned(
+        pipeline,
+        job,
+        edit,
+        prompt,
         negative_prompt=making.negative_prompt,
         count=making.count,
         seed=first,
@@ -225,11 +229,7 @@ def _made(
         sampler=making.sampler,
         schedule=making.schedule,
         guidance=making.guidance,
-        size=job.part.size,
     )
-    plan = [
-        EditSettings(**{**vars(settings), "prompt": prompt}, **vars(edit)) for settings in sampled
-    ]
 
     def pictures():
         steps = walked_steps(plan[0], job.free is not None)

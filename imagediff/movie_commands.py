@@ -96,7 +96,7 @@ def blend(
 
 def animate(script: Path, making: Making) -> None:
     """Write the pictures of a time line as a file that moves."""
-    from imagediff.movie_settings import AnimationSettings, Script, moments
+    from imagediff.movie_settings import Script, moments
     from imagediff.settings import DEFAULT_GUIDANCE_SCALE, parse_size
     from shared.config import read_config
     from shared.files import output_paths
@@ -108,31 +108,27 @@ def animate(script: Path, making: Making) -> None:
     told = read_config(script, Script)
     moments(told)
     (path,) = output_paths(making.output, [script.stem], [""], MOVING, making.overwrite)
-    size = None if told.size is None else parse_size(told.size)
-
-    from pydantic import TypeAdapter
+    if told.size is not None:
+        parse_size(told.size)
 
     from imagediff import ImagePipeline
+    from imagediff.movies import animation
 
     pipeline = ImagePipeline.load(making.model, making.device, making.dtype)
     prompts = dict.fromkeys(keyframe.prompt for keyframe in told.keyframes)
     for remark in dict.fromkeys(remark for text in prompts for remark in pipeline.remarks(text)):
         say(f"Note: {remark}")
-    begin = told.keyframes[0]
     scale = making.guidance_scale
-    (settings,) = pipeline.plan(
-        begin.prompt,
+    made = animation(
+        pipeline,
+        told,
         negative_prompt=making.negative_prompt,
-        seed=begin.seed,
         steps=making.steps,
         guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
         sampler=making.sampler,
         schedule=making.schedule,
         guidance=making.guidance,
-        size=size,
     )
-    text = TypeAdapter(Script).dump_json(told).decode()
-    made = AnimationSettings(**vars(settings), task="animate", script=text)
     _write_animation(pipeline, made, path, making.overwrite)
     record = {"path": str(path)} | made.record()
     print(json.dumps(record) if making.as_json else str(path), file=sys.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -13,11 +14,13 @@ import av
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
-from imagediff.movie_settings import AnimationSettings, BlendSettings, Moment
+from imagediff.movie_settings import AnimationSettings, BlendSettings, Moment, Script
 from imagediff.picture_file import exif_of
 from imagediff.pipeline import ImagePipeline
 from imagediff.png import PARAMETERS, RECORD
+from imagediff.settings import DEFAULT_GUIDANCE_SCALE, parse_size
 from imagediff.sheets import from_pil
 from shared import provenance
 from shared.conditioning import Conditioning
@@ -28,9 +31,24 @@ from shared.interpolation import slerp
 from shared.noise import seeded_noise
 from shared.pipelines import encode_prompts
 from shared.samplers import Callback
-from shared.settings import SampleSettings
+from shared.settings import (
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULE,
+    PROMPT_ALONE,
+    GuidanceSettings,
+    SampleSettings,
+)
 
 QUALITY = 16  # of MP4: x264's rate factor, 0 (lossless) to 51
+SOUND_BITS = 192_000  # a second of an MP4's AAC track
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """The sound of a movie: samples (2 s) in [-1, 1] at ``sample_rate`` Hz, one AAC knows."""
+
+    samples: np.ndarray
+    sample_rate: int
 
 
 @torch.inference_mode()
@@ -77,6 +95,38 @@ def blend_strength(strength: float, share: float) -> float:
     return strength * max(math.sin(math.pi * share), 0.0)
 
 
+def animation(
+    pipeline: ImagePipeline,
+    script: Script,
+    *,
+    negative_prompt: str = "",
+    steps: int = 25,
+    guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+    sampler: str = DEFAULT_SAMPLER,
+    schedule: str = DEFAULT_SCHEDULE,
+    guidance: GuidanceSettings = PROMPT_ALONE,
+) -> AnimationSettings:
+    """The settings of the pictures along a script's time line, checked.
+
+    Raises:
+        UserError: a value that the model or the sampler does not take.
+    """
+    begin = script.keyframes[0]
+    (settings,) = pipeline.plan(
+        begin.prompt,
+        negative_prompt=negative_prompt,
+        seed=begin.seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=schedule,
+        guidance=guidance,
+        size=None if script.size is None else parse_size(script.size),
+    )
+    text = TypeAdapter(Script).dump_json(script).decode()
+    return AnimationSettings(**vars(settings), task="animate", script=text)
+
+
 @torch.inference_mode()
 def animate(
     pipeline: ImagePipeline,
@@ -120,20 +170,24 @@ def save_movie(
     fps: float,
     settings: SampleSettings,
     overwrite: bool = False,
+    sound: Track | None = None,
 ) -> None:
     """Write pictures of one size that follow each other as a .mp4, .gif or .webp file.
 
     GIF keeps time in hundredths of a second and 256 colours a picture; MP4 (H.264) is made even in
-    width and height by repeating the last column and row.
+    width and height by repeating the last column and row. Of these, only MP4 has ``sound``.
 
     Raises:
-        UserError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
+        UserError: ``path`` exists and ``overwrite`` is false, it cannot be written, or it cannot
+            have sound.
     """
     record = provenance.to_json(settings)
     suffix = path.suffix.lower()
+    if sound is not None and suffix != ".mp4":
+        raise UserError(f"{suffix} files have no sound; .mp4 files do")
     with whole_file(path, overwrite) as file:
         if suffix == ".mp4":
-            _write_mp4(frames, file, fps, record)
+            _write_mp4(frames, file, fps, record, sound)
             return
         told = {"exif": exif_of({RECORD: record, PARAMETERS: settings.parameters()})}
         frames[0].save(
@@ -148,7 +202,13 @@ def save_movie(
         )
 
 
-def _write_mp4(frames: Sequence[Image.Image], file: BinaryIO, fps: float, record: str) -> None:
+def _write_mp4(
+    frames: Sequence[Image.Image],
+    file: BinaryIO,
+    fps: float,
+    record: str,
+    sound: Track | None = None,
+) -> None:
     width, height = (side + side % 2 for side in frames[0].size)
     with av.open(file, "w", format="mp4", options={"movflags": "+faststart"}) as container:
         container.metadata["comment"] = record
@@ -156,12 +216,21 @@ def _write_mp4(frames: Sequence[Image.Image], file: BinaryIO, fps: float, record
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         # One thread: with more, the bytes would depend on the machine.
         stream.options = {"crf": str(QUALITY), "threads": "1"}
+        # Every stream of a file is announced before anything is written.
+        track = sound and container.add_stream("aac", rate=sound.sample_rate, layout="stereo")
         for frame in frames:
             pixels = np.asarray(frame.convert("RGB"))
             room = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
             picture = av.VideoFrame.from_ndarray(np.pad(pixels, room, "edge"), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+        if sound is not None and track is not None:
+            track.bit_rate = SOUND_BITS
+            samples = np.ascontiguousarray(sound.samples, np.float32)
+            heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+            heard.sample_rate, heard.pts = sound.sample_rate, 0
+            container.mux(track.encode(heard))
+            container.mux(track.encode(None))
 
 
 def movie_text(path: Path) -> dict[str, str]:

@@ -156,6 +156,8 @@ def test_every_recipe_is_documented_and_has_a_quick_way(recipe: Path) -> None:
     options = recipe.read_text(encoding="utf-8")
     if "read_options(" in options:  # where recipes/learn has its options from
         options = (recipe.parent / "kit.py").read_text(encoding="utf-8")
+    if "studio.parser(" in options:  # where those for sound and pictures have theirs from
+        options = (ROOT / "recipes" / "studio.py").read_text(encoding="utf-8")
     assert '"--quick"' in options
 
 
