@@ -320,6 +320,8 @@ def show(values: dict[str, Any]) -> None:
 
     lines = {}
     for key, value in values.items():
+        if value == ():
+            continue
         parts = value if isinstance(value, dict) else {"": value}
         lines |= {f"{key} {part}".rstrip(): told for part, told in parts.items()}
     width = max(map(len, lines), default=0)
