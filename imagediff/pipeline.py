@@ -38,6 +38,7 @@ from shared.settings import (
     valid_unicode,
 )
 from shared.text import TextEncoder
+from shared.weaker import ConditioningBy, checked_weaker, weak_guide
 from shared.windows import windowed_plane
 
 WRAP = 4  # latents of the opposite side that a tile is decoded with
@@ -136,7 +137,7 @@ class ImagePipeline:
             size: width and height in pixels; None for the size the model was trained at. What is
                 larger is made of overlapping windows that are denoised together.
             tile: whether the picture goes on at its other side, as a seamless texture does.
-            guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
+            guidance: more about it than its scale.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
             guidances: more that steers, see :meth:`generate`.
 
@@ -200,7 +201,7 @@ class ImagePipeline:
                 dtype=dtype_name(self.dtype),
                 version=version(),
                 torch_version=str(torch.__version__),
-                guidance=guidance,
+                guidance=checked_weaker(guidance, "image", self.folder),
                 student=self.student,
             )
             for text in prompts
@@ -240,13 +241,17 @@ class ImagePipeline:
         Works on their latents together, (b c h w), by windows where those are large. Conditionings
         made under ``torch.inference_mode`` cannot be differentiated through.
         """
-        cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
+        prompts = [settings.prompt for settings in batch]
         uncond = encode_prompts(self.text_encoder, [settings.negative_prompt for settings in batch])
-        return self.guided(batch[0], cond, uncond)
+        return self.guided(batch[0], lambda encoder: encode_prompts(encoder, prompts), uncond)
 
-    def guided(self, settings: Settings, cond: Conditioning, uncond: Conditioning) -> DenoiseFn:
+    def guided(
+        self, settings: Settings, cond_by: ConditioningBy, uncond: Conditioning
+    ) -> DenoiseFn:
         """The denoiser guided by conditionings, with and without a prompt, as settings say."""
-        guide = prompt_guidance(self.denoiser, settings, self.noise_schedule)
+        cond = cond_by(self.text_encoder)
+        weak = weak_guide(settings.guidance, "image", self.device, self.dtype, cond_by)
+        guide = prompt_guidance(self.denoiser, settings, self.noise_schedule, weak)
 
         @cache
         def of(windows: int) -> DenoiseFn:
