@@ -10,8 +10,10 @@ import click
 
 from audiodiff import commands as audio
 from audiodiff import evaluate_commands as music_evaluations
-from cli_edits import VERBS, is_sound
+from cli_edits import VERBS, evaluate_edit, is_sound
 from imagediff import commands as images
+from imagediff import upscale_commands
+from imagediff.layout_commands import evaluate_layout
 from shared.console import (
     DEVICES,
     DTYPES,
@@ -30,6 +32,8 @@ TRAINERS: dict[str, dict[str, Trainer]] = {
     "vae": {"image": images.train_vae, "music": audio.train_vae},
     "vocoder": {"music": audio.train_vocoder},
     "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
+    "adapter": {"image": images.train_adapter},
+    "upscaler": {"image": images.train_upscaler},
 }
 
 
@@ -75,7 +79,13 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 STUDENTS = {"image": "imagediff.distill", "music": "audiodiff.distill"}
-for _command in (images.image, audio.music, samplers, distill_group(STUDENTS)):
+for _command in (
+    images.image,
+    audio.music,
+    upscale_commands.upscale,
+    samplers,
+    distill_group(STUDENTS),
+):
     cli.add_command(_command)
 
 
@@ -214,13 +224,29 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     _trainer("diffusion", config)(config, data, out, resume)
 
 
+@train.command("adapter")
+@training_options
+def train_adapter(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train what lets a model of pictures take layouts and fill holes; the model stays as it is."""
+    _trainer("adapter", config)(config, data, out, resume)
+
+
+@train.command("upscaler")
+@training_options
+def train_upscaler(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train a denoiser of what pictures lack that were made larger."""
+    _trainer("upscaler", config)(config, data, out, resume)
+
+
 @cli.group()
 def evaluate() -> None:
     """Measure how good a model is."""
 
 
 evaluate.add_command(images.evaluate_image)
-evaluate.add_command(images.evaluate_edit)
+evaluate.add_command(evaluate_layout)
+evaluate.add_command(evaluate_edit)
+evaluate.add_command(upscale_commands.evaluate_upscale)
 evaluate.add_command(music_evaluations.evaluate_music)
 evaluate.add_command(music_evaluations.evaluate_control)
 

@@ -3,13 +3,21 @@
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from audiodiff import edit_commands as clips
 from audiodiff.edit_settings import REGENERATE
 from imagediff import edit_commands as pictures
 from imagediff import movie_commands as movies
-from shared.console import FILE, Making, all_of, fill_options, making_options
+from shared.console import (
+    FILE,
+    Evaluating,
+    Making,
+    all_of,
+    evaluating_options,
+    fill_options,
+    making_options,
+    refuse_for,
+)
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
 
@@ -64,10 +72,10 @@ def restyle(
 ) -> None:
     """Make PROMPT of the picture or clip FILE, keeping what the strength leaves of it."""
     if is_sound(file):
-        _refuse_for("clips", "work_side")
+        refuse_for("clips", "work_side")
         clips.restyle(file, prompt, like, span, strength, making)
     else:
-        _refuse_for("pictures", "like", "span")
+        refuse_for("pictures", "like", "span")
         pictures.restyle(file, _needed(prompt), strength, work_side, making)
 
 
@@ -86,10 +94,10 @@ def vary(
 ) -> None:
     """Make others like the picture FILE, or a part of the clip FILE in another way."""
     if is_sound(file):
-        _refuse_for("clips", "work_side", "strength")
+        refuse_for("clips", "work_side", "strength")
         clips.vary(file, prompt, span, noise, making)
     else:
-        _refuse_for("pictures", "span", "noise")
+        refuse_for("pictures", "span", "noise")
         pictures.vary(file, prompt, strength, work_side, making)
 
 
@@ -118,10 +126,10 @@ def inpaint(
 ) -> None:
     """Fill a part of the picture or clip FILE with PROMPT; the rest stays as it is."""
     if is_sound(file):
-        _refuse_for("clips", "mask", "box", "strength", "opaque", "feather")
+        refuse_for("clips", "mask", "box", "strength", "opaque", "feather")
         clips.inpaint(file, prompt, span, fill, making)
     else:
-        _refuse_for("pictures", "span")
+        refuse_for("pictures", "span")
         text = _needed(prompt)
         pictures.inpaint(file, text, mask, box, strength, opaque, feather, fill, making)
 
@@ -151,10 +159,10 @@ def extend(
 ) -> None:
     """Draw what lies beside the picture FILE, or play on after the clip FILE or before it."""
     if is_sound(file):
-        _refuse_for("clips", "left", "right", "top", "bottom", "feather")
+        refuse_for("clips", "left", "right", "top", "bottom", "feather")
         clips.extend(file, prompt, seconds, before, fill, making)
     else:
-        _refuse_for("pictures", "seconds", "before")
+        refuse_for("pictures", "seconds", "before")
         pictures.extend(file, prompt, (left, top, right, bottom), feather, fill, making)
 
 
@@ -201,10 +209,10 @@ def blend(
     if is_sound(first) != is_sound(second):
         raise UserError("blend takes two clips or two pictures, not one of each")
     if is_sound(first):
-        _refuse_for("clips", "frames", "to_prompt", "strength", "fps")
+        refuse_for("clips", "frames", "to_prompt", "strength", "fps")
         clips.blend(first, second, prompt, overlap, noise, making)
     else:
-        _refuse_for("pictures", "overlap", "noise")
+        refuse_for("pictures", "overlap", "noise")
         movies.blend(first, second, frames, (prompt, to_prompt), strength, fps, making)
 
 
@@ -223,6 +231,15 @@ def animate(script: Path, making: Making) -> None:
 VERBS = (restyle, vary, inpaint, extend, blend, animate)
 
 
+@click.command("edit")
+@click.option("--art", type=click.Choice(["image", "music"]), default="image", show_default=True)
+@evaluating_options
+def evaluate_edit(art: str, evaluating: Evaluating) -> None:
+    """Make hidden parts of real pictures or clips anew and print how well that goes."""
+    kinds = {"image": pictures.evaluate, "music": clips.evaluate}
+    kinds[art](evaluating)
+
+
 def is_sound(file: Path) -> bool:
     """Whether a file is sound rather than a picture, by its first bytes, else by its name.
 
@@ -238,15 +255,6 @@ def is_sound(file: Path) -> bool:
     if head.startswith(_SOUND):
         return True
     return file.suffix.lower() not in ("", *_PICTURE_SUFFIXES)
-
-
-def _refuse_for(things: str, *names: str) -> None:
-    """Raise UserError if an option was given that means nothing for these."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        given = context.get_parameter_source(option.name or "")
-        if option.name in names and given is ParameterSource.COMMANDLINE:
-            raise UserError(f"{option.opts[0]} is of no use for {things}")
 
 
 def _needed(prompt: str | None) -> str:

@@ -20,7 +20,7 @@ from audiodiff.edit_settings import (
     parse_span,
 )
 from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
-from shared.console import Making, advance, progress, say
+from shared.console import Evaluating, Making, advance, progress, say
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
 from shared.sources import file_hash, found
@@ -129,6 +129,34 @@ def blend(
     _make(file, prompt, edit, making)
 
 
+def evaluate(evaluating: Evaluating) -> None:
+    """Make parts of real clips anew in every way and print how good that is."""
+    from audiodiff.adherence import PROMPTS, read_evaluation
+    from shared.models import find_model
+
+    find_model(evaluating.model, "music")
+    names = evaluating.names()
+
+    from audiodiff import MusicPipeline
+    from audiodiff.evaluate_edit import evaluate_edit
+    from audiodiff.judge import load_judge
+
+    scale = evaluating.guidance_scale
+    report = evaluate_edit(
+        MusicPipeline.load(evaluating.model, evaluating.device, evaluating.dtype),
+        load_judge(evaluating.judge, say),
+        read_evaluation(evaluating.prompts or PROMPTS),
+        methods=names,
+        limit=evaluating.limit,
+        seed=evaluating.seed,
+        steps=evaluating.steps,
+        guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+        sampler=evaluating.sampler,
+        say=say,
+    )
+    click.echo(json.dumps(report.record()) if evaluating.as_json else report.table())
+
+
 def replay(
     file: Path,
     recorded: EditSettings,
@@ -193,6 +221,7 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     """Check, make, write and report."""
     import secrets
 
+    from audiodiff.finish import faded_edge
     from audiodiff.sound_file import LOSSY, check_holds, read_sound, suffixes_for
     from shared.files import output_paths
     from shared.models import find_model
@@ -203,6 +232,11 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     find_model(making.model, "music")
     sound = read_sound(file)
     other = None if edit.other is None else read_sound(Path(edit.other))
+    if edit.task == "extend" and faded_edge(sound.samples, sound.sample_rate, edit.before):
+        fades = (
+            "first 5 ms of the clip fade in" if edit.before else "last 5 ms of the clip fade out"
+        )
+        say(f"Note: the {fades}; they are made anew, all else stays")
     first = secrets.randbelow(2**31) if making.seed is None else making.seed
     seeds = [str(first + i) for i in range(making.count)]
     names = [f"{file.stem}-{edit.task}-{seed}" for seed in seeds]

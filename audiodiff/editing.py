@@ -20,7 +20,7 @@ from audiodiff import long_clips
 from audiodiff.audio_file import resample
 from audiodiff.controls import Controls, unknown
 from audiodiff.edit_settings import Edit, EditSettings
-from audiodiff.finish import EDGE_SECONDS
+from audiodiff.finish import EDGE_SECONDS, faded_edge
 from audiodiff.joins import joined
 from audiodiff.labels import SAMPLE_RATE, SAMPLES_PER_FRAME
 from audiodiff.loudness import LUFS, loudness
@@ -29,7 +29,7 @@ from audiodiff.sound_file import Sound
 from audiodiff.transitions import mixed
 from shared.editing import Known, fill
 from shared.errors import UserError
-from shared.generation import Start, sample_latents
+from shared.generation import Start, Walk, sample_latents
 from shared.guidance import Guidance, compose
 from shared.pipelines import batches
 from shared.samplers import Callback
@@ -88,11 +88,17 @@ class Region:
 
 
 def continuation(sound: Sound, edit: Edit, other: Sound | None) -> Job:
-    """Seconds are added after the clip, or before it."""
+    """Seconds are added after the clip, or before it.
+
+    Where the clip fades at that end so as not to click, as clips of this package do, the fade's few
+    milliseconds are made anew as well: music that goes on does not dip there.
+    """
     added = round(edit.added * sound.sample_rate)
     whole = sound.extended(added, edit.before)
-    start = 0 if edit.before else sound.length
-    return Job(whole, start, start + added)
+    faded = faded_edge(sound.samples, sound.sample_rate, edit.before)
+    if edit.before:
+        return Job(whole, 0, added + faded)
+    return Job(whole, sound.length - faded, sound.length + added)
 
 
 def infill(sound: Sound, edit: Edit, other: Sound | None) -> Job:
@@ -132,6 +138,15 @@ TASKS: Mapping[str, Callable[[Sound, Edit, Sound | None], Job]] = {
 }
 
 
+Place = Callable[[Job, np.ndarray], Sound]
+"""What was prepared and its free part (c n) as it was made -> the clip."""
+
+
+def by_method(settings: EditSettings) -> Callable[[Known], Walk]:
+    """The walk that the settings' method makes of what is known."""
+    return lambda known: fill(known, settings.sampler, settings.how())
+
+
 def region_of(job: Job, pipeline: MusicPipeline) -> Region:
     """The part of the clip that the model needs to hear and make.
 
@@ -162,6 +177,8 @@ def edit_clip(
     controls: Controls | None = None,
     *,
     guidances: Sequence[Guidance] = (),
+    walk: Callable[[Known], Walk] | None = None,
+    place: Place | None = None,
     callback: Callback | None = None,
 ) -> Iterator[Sound]:
     """Make the edits of a plan, which differ in seed only, in its order.
@@ -169,14 +186,16 @@ def edit_clip(
     Args:
         controls: of the region's frames; None for none.
         guidances: more that steers, the first innermost.
+        walk: fills what is free beside what is known, in place of the plan's method.
+        place: puts what was made into the clip; by default :func:`placed`.
 
     Raises:
         UserError: the numbers overflowed.
     """
     region = region_of(job, pipeline)
     with torch.no_grad():
-        heard, gain = _heard(job, region, pipeline)
-        latents = long_clips.encode(pipeline.codec, heard)
+        hearing, gain = heard(job, region, pipeline)
+        latents = long_clips.encode(pipeline.codec, hearing)
     mask = region.known()
     controls = controls or unknown(region.frames)
     known = Known(latents, mask.expand(1, 1, 1, -1)) if mask.any() else None
@@ -196,10 +215,13 @@ def edit_clip(
                 pipeline.latent_shape(region.frames),
                 pipeline.device,
                 start=Start(latents, strength) if job.drafted else None,
-                walk=fill(known, common.sampler, common.how()) if known is not None else None,
+                walk=None if known is None else (walk or by_method(common))(known),
                 callback=callback,
             )
-            sounds = [_placed(job, region, pipeline, one[None], gain) for one in made]
+            sounds = [
+                (place or placed)(job, played(job, region, pipeline, one[None], gain))
+                for one in made
+            ]
         yield from sounds
 
 
@@ -229,7 +251,7 @@ def _span(sound: Sound, edit: Edit) -> tuple[int, int]:
     return start, min(end, sound.length)
 
 
-def _heard(job: Job, region: Region, pipeline: MusicPipeline) -> tuple[Tensor, float]:
+def heard(job: Job, region: Region, pipeline: MusicPipeline) -> tuple[Tensor, float]:
     """The region as the model hears music, (1 2 s), and the gain that made it so loud."""
     rate = job.sound.sample_rate
     count = round(region.frames * SAMPLES_PER_FRAME * rate / SAMPLE_RATE)
@@ -243,26 +265,33 @@ def _heard(job: Job, region: Region, pipeline: MusicPipeline) -> tuple[Tensor, f
     return torch.from_numpy(both)[None].to(pipeline.device), gain
 
 
-def _placed(
+def played(
     job: Job, region: Region, pipeline: MusicPipeline, latents: Tensor, gain: float
-) -> Sound:
-    """The clip with its free part played from latents (1 z rows t) of the region."""
+) -> np.ndarray:
+    """The free part, (c n) with the clip's channels, decoded of latents (1 z rows t) of the region.
+
+    Raises:
+        UserError: the numbers overflowed.
+    """
     # Decoded alone, the frames at the edges would not know their neighbours.
     first, last = max(region.first - 4, 0), min(region.last + 4, region.frames)
     first, last = min(first, max(0, last - SHORTEST)), max(last, min(SHORTEST, region.frames))
-    played = long_clips.decode(pipeline.codec, latents[..., first:last])[0]
-    if not played.isfinite().all():
+    decoded = long_clips.decode(pipeline.codec, latents[..., first:last])[0]
+    if not decoded.isfinite().all():
         raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
-    sound = job.sound
-    rate = sound.sample_rate
-    samples = resample(played.float().cpu().numpy(), SAMPLE_RATE, rate) / gain
+    rate = job.sound.sample_rate
+    samples = resample(decoded.float().cpu().numpy(), SAMPLE_RATE, rate) / gain
     per_frame = SAMPLES_PER_FRAME * rate / SAMPLE_RATE
     start = job.start - region.start - round(first * per_frame)
     made = samples[:, start : start + job.end - job.start]
     short = job.end - job.start - made.shape[1]
     made = np.pad(made, ((0, 0), (0, max(0, short))))
-    if len(sound.values) == 1:
-        made = made.mean(axis=0, keepdims=True)
+    return made.mean(axis=0, keepdims=True) if len(job.sound.values) == 1 else made
+
+
+def placed(job: Job, made: np.ndarray) -> Sound:
+    """The clip with its free part as it was made (c n): as loud as what is around it, joined."""
+    sound = job.sound
     made = _matched(job, made)
     made = joined(sound.samples, job.start, made, job.start > 0, job.end < sound.length)
     return sound.with_part(job.start, _edged(job, made))

@@ -34,7 +34,7 @@ from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.errors import UserError
 from shared.naming import choose
 from shared.report import Figure, table
-from shared.settings import DEFAULT_SAMPLER, PROMPT_ALONE, GuidanceSettings
+from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, PROMPT_ALONE, GuidanceSettings
 
 if TYPE_CHECKING:
     from audiodiff.codec import MusicCodec
@@ -74,6 +74,7 @@ class Musician(Protocol):
         steps: int,
         guidance_scale: float,
         sampler: str,
+        schedule: str,
         guidance: GuidanceSettings,
         controls: Controls | None,
     ) -> Sequence[MadeClip]: ...
@@ -141,6 +142,7 @@ def evaluate(
     steps: int = 25,
     guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
     sampler: str = DEFAULT_SAMPLER,
+    schedule: str = DEFAULT_SCHEDULE,
     guidance: GuidanceSettings = PROMPT_ALONE,
     say: Callable[[str], None] | None = None,
 ) -> Report:
@@ -159,7 +161,7 @@ def evaluate(
     for prompt in chosen:
         choose("style", prompt.labels.style or "", dict.fromkeys(judge.styles))
     real = real_clips(chosen, say)
-    made = _Made(pipeline, seed, steps, guidance_scale, sampler, guidance)
+    made = _Made(pipeline, seed, steps, guidance_scale, sampler, schedule, guidance)
 
     def pairs(these: Sequence[Prompt], clips: Sequence[np.ndarray]) -> Pairs:
         return list(zip(take_in(judge, clips), (prompt.labels for prompt in these), strict=True))
@@ -196,7 +198,8 @@ def evaluate(
     )
     kept = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
     threads = {"threads": torch.get_num_threads()} if pipeline.device.type == "cpu" else {}
-    settings = {key: made.facts[key] for key in kept} | guidance.stated() | threads
+    student = {"student": True} if made.facts.get("student") else {}
+    settings = {key: made.facts[key] for key in kept} | student | guidance.stated() | threads
     return Report(settings | {"seed": seed, "prompts": len(chosen)}, found)
 
 
@@ -229,10 +232,12 @@ class _Made:
         steps: int,
         guidance_scale: float,
         sampler: str,
+        schedule: str,
         guidance: GuidanceSettings,
     ) -> None:
         self.pipeline, self.seed, self.guidance = pipeline, seed, guidance
-        self.steps, self.guidance_scale, self.sampler = steps, guidance_scale, sampler
+        self.steps, self.guidance_scale = steps, guidance_scale
+        self.sampler, self.schedule = sampler, schedule
         self.count, self.seconds, self.music = 0, 0.0, 0.0
         self.facts: dict[str, Any] = {}
 
@@ -247,6 +252,7 @@ class _Made:
             steps=self.steps,
             guidance_scale=self.guidance_scale,
             sampler=self.sampler,
+            schedule=self.schedule,
             guidance=self.guidance,
             controls=controls,
         )

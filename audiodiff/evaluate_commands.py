@@ -12,20 +12,26 @@ from shared.console import (
     evaluation_options,
     guidance_options,
     model_options,
+    quality_option,
     sampling_options,
     say,
 )
-from shared.settings import GuidanceSettings
+from shared.settings import DEFAULT_SCHEDULE, GuidanceSettings
 
 
 @click.command("music")
 @all_of(
-    model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), guidance_options, evaluation_options
+    model_options,
+    quality_option,
+    sampling_options(DEFAULT_GUIDANCE_SCALE),
+    guidance_options,
+    evaluation_options,
 )
 def evaluate_music(
     model: str,
     device: str,
     dtype: str,
+    quality: bool,
     steps: int,
     guidance_scale: float,
     sampler: str,
@@ -38,8 +44,17 @@ def evaluate_music(
 ) -> None:
     """Make clips of labelled prompts and print how well they follow them."""
     from shared.models import find_model
+    from shared.student import choose_denoiser
 
-    find_model(model, "music")
+    choice = choose_denoiser(
+        find_model(model, "music").folder,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=DEFAULT_SCHEDULE,
+        guidance=guidance,
+        quality=quality,
+    )
 
     from audiodiff import MusicPipeline
     from audiodiff.adherence import PROMPTS, read_evaluation
@@ -48,14 +63,15 @@ def evaluate_music(
 
     labelled = read_evaluation(prompts or PROMPTS)
     report = evaluate(
-        MusicPipeline.load(model, device, dtype),
+        MusicPipeline.load(model, device, dtype, choice.student),
         load_judge(judge, say),
         labelled,
         limit=limit,
         seed=seed,
         steps=steps,
         guidance_scale=guidance_scale,
-        sampler=sampler,
+        sampler=choice.sampler,
+        schedule=choice.schedule,
         guidance=guidance,
         say=say,
     )

@@ -9,6 +9,8 @@ from audiodiff.loudness import normalize
 from audiodiff.settings import MusicSettings
 
 EDGE_SECONDS = 0.005  # of fading in and out, so that a clip cut out of music does not click
+FADED = 0.02  # of the power beside it, what is left in the last quarter of a fade
+AUDIBLE = 1e-7  # power below which an end is silent, faded or not
 
 
 def finish(samples: np.ndarray, sample_rate: int, settings: MusicSettings) -> np.ndarray:
@@ -24,6 +26,21 @@ def finish(samples: np.ndarray, sample_rate: int, settings: MusicSettings) -> np
     samples[:, :edge] *= ramp
     samples[:, -edge:] *= ramp[::-1]
     return normalize(samples, settings.sample_rate, settings.loudness).astype(np.float32)
+
+
+def faded_edge(samples: np.ndarray, sample_rate: int, start: bool = False) -> int:
+    """How many samples at the end of (c s), or at its start, a fade like that of clips takes: 0 if
+    there is none.
+
+    In the last quarter of such a fade at most a seventh of the amplitude is left.
+    """
+    count = round(EDGE_SECONDS * sample_rate)
+    if samples.shape[1] < 5 * count or count < 4:
+        return 0
+    ordered = samples if start else samples[:, ::-1]
+    edge, inside = ordered[:, : count // 4], ordered[:, count : 5 * count]
+    power, usual = (float(np.square(part, dtype=np.float64).mean()) for part in (edge, inside))
+    return count if power <= FADED * usual and usual > AUDIBLE else 0
 
 
 def _finish_loop(samples: np.ndarray, length: int, sample_rate: int, lufs: float) -> np.ndarray:

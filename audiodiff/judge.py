@@ -54,7 +54,7 @@ class Judge(nn.Module):
         styles: that it tells apart, in the order of their logits.
         instruments: likewise; any number of them may sound together.
         channels: of the convolutions.
-        width: of the hidden layer.
+        width: of the hidden layer, whose values are the features of the Fréchet distance.
         round_trips: clips after a codec that it was trained on; 0 if it only knows clean ones.
     """
 
@@ -94,9 +94,13 @@ class Judge(nn.Module):
 
     def forward(self, mels: Tensor) -> tuple[Tensor, Tensor]:
         """Mels (b 1 N_MELS t) as of `levelled` -> logits (b styles) and (b instruments)."""
-        heard = self.trunk(mels).flatten(1, 2)  # (b channels*rows t)
-        hidden = self.hidden(torch.cat((heard.mean(dim=-1), heard.amax(dim=-1)), dim=1))
+        hidden = self.features(mels)
         return self.style(hidden), self.instrument(hidden)
+
+    def features(self, mels: Tensor) -> Tensor:
+        """Mels (b 1 N_MELS t) as of `levelled` -> the hidden layer's values (b width)."""
+        heard = self.trunk(mels).flatten(1, 2)  # (b channels*rows t)
+        return self.hidden(torch.cat((heard.mean(dim=-1), heard.amax(dim=-1)), dim=1))
 
 
 @lru_cache
@@ -149,6 +153,13 @@ def listen(judge: Judge, clips: Iterable[np.ndarray]) -> list[Opinion]:
             )
         )
     return opinions
+
+
+@torch.inference_mode()
+def features_of(judge: Judge, pieces: Iterable[np.ndarray]) -> np.ndarray:
+    """The judge's features of pieces of sound (c s) at 44.1 kHz, each alone: (n width)."""
+    found = [judge.features(levelled(mel_db(piece)[None]))[0] for piece in pieces]
+    return torch.stack(found).numpy()
 
 
 def load_judge(folder: Path | None = None, say: Callable[[str], None] | None = None) -> Judge:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imagediff import edit_commands, movie_commands
+from imagediff import edit_commands, movie_commands, upscale_commands
 from imagediff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.comparison import parse_comparison
 from shared.console import (
@@ -22,6 +22,7 @@ from shared.console import (
     overwrite_option,
     progress,
     quality_option,
+    refuse_for,
     sampling_options,
     say,
     schedule_option,
@@ -29,11 +30,15 @@ from shared.console import (
     workers_option,
 )
 from shared.sampler_commands import Comparing
-from shared.settings import GuidanceSettings
+from shared.settings import DEFAULT_SCHEDULE, GuidanceSettings
 
 
 @click.command()
-@click.argument("prompt")
+@click.argument("prompt", required=False)
+@click.option("--class", "name", metavar="NAME", help="An object of the vocabulary, as prompt.")
+@click.option("--unconditional", is_flag=True, help="Told nothing in words, and not guided.")
+@click.option("--layout", type=FILE, help="What is to be where: a map, or boxes in a .json file.")
+@click.option("--legend", metavar="C=WHAT,...", help="Of a map: what each colour is; or a .json.")
 @click.option("-o", "--output", type=FILE, help="A .png file, or an existing folder.")
 @count_and_seed_options("Pictures", "picture")
 @all_of(
@@ -43,7 +48,11 @@ from shared.settings import GuidanceSettings
 @click.option("--tile", is_flag=True, help="A texture that repeats without a seam.")
 @all_of(model_options, quality_option, json_option("picture"), overwrite_option)
 def image(
-    prompt: str,
+    prompt: str | None,
+    name: str | None,
+    unconditional: bool,
+    layout: Path | None,
+    legend: str | None,
     output: Path | None,
     count: int,
     seed: int | None,
@@ -62,11 +71,13 @@ def image(
     as_json: bool,
     overwrite: bool,
 ) -> None:
-    """Make pictures of PROMPT and print their paths."""
+    """Make pictures of PROMPT, or of a layout, and print their paths."""
     import secrets
 
     from imagediff.settings import parse_size
+    from imagediff.subject import read_subject
     from shared.files import output_paths, slug
+    from shared.layout import check_adapter
     from shared.models import find_model
     from shared.settings import check_count
     from shared.student import choose_denoiser
@@ -74,6 +85,12 @@ def image(
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
     found = find_model(model)
+    asked = read_subject(prompt, name, unconditional, layout, legend)
+    if asked.drawn is not None:
+        check_adapter(found.folder)
+    if unconditional:
+        refuse_for("pictures that are told nothing", "guidance_scale", "negative_prompt")
+        guidance_scale = 1.0
     choice = choose_denoiser(
         found.folder,
         steps=steps,
@@ -82,19 +99,24 @@ def image(
         schedule=schedule,
         negative_prompt=negative_prompt,
         guidance=guidance,
-        quality=quality,
+        quality=quality or asked.drawn is not None,  # a student takes no layout
     )
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i) for i in range(count)]
-    paths = output_paths(output, [f"{slug(prompt)}-{s}" for s in seeds], seeds, [".png"], overwrite)
+    paths = output_paths(
+        output, [f"{slug(asked.prompt)}-{s}" for s in seeds], seeds, [".png"], overwrite
+    )
     pixels = None if size is None else parse_size(size)
 
     from imagediff import ImagePipeline
     from imagediff.png import save_png
 
     pipeline = ImagePipeline.load(model, device, dtype, choice.student)
+    regions = () if asked.drawn is None else asked.drawn.at(pixels or pipeline.native_size)
+    if regions:
+        pipeline = pipeline.adapted
     plan = pipeline.plan(
-        prompt,
+        asked.prompt,
         negative_prompt=negative_prompt,
         count=count,
         seed=first,
@@ -105,8 +127,10 @@ def image(
         guidance=guidance,
         size=pixels,
         tile=tile,
+        layout=regions,
     )
-    for remark in pipeline.remarks(prompt) + pipeline.remarks(negative_prompt):
+    texts = [asked.prompt, negative_prompt, *(region.what for region in regions)]
+    for remark in dict.fromkeys(line for text in texts for line in pipeline.remarks(text)):
         say(f"Note: {remark}")
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
         pictures = pipeline.generate(plan, callback=lambda *_: advance(bar))
@@ -148,6 +172,7 @@ def replay(
     from imagediff.movie_settings import AnimationSettings, BlendSettings
     from imagediff.picture_file import open_picture
     from imagediff.png import difference, read_settings, save_png
+    from imagediff.upscale_settings import UpscaleSettings
     from shared.files import output_paths
 
     recorded = read_settings(file, _text(file))
@@ -156,6 +181,9 @@ def replay(
         return
     if isinstance(recorded, BlendSettings | AnimationSettings):
         movie_commands.replay(file, recorded, output, model, device, dtype, overwrite)
+        return
+    if isinstance(recorded, UpscaleSettings):
+        upscale_commands.replay(file, recorded, output, model, device, dtype, overwrite)
         return
     original = open_picture(file).image
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], [".png"], overwrite)
@@ -168,6 +196,8 @@ def replay(
     pipeline = ImagePipeline.load(
         model or recorded.model, device, dtype or recorded.dtype, recorded.student
     )
+    if recorded.layout:
+        pipeline = pipeline.adapted
     (settings,) = pipeline.plan(
         recorded.prompt,
         negative_prompt=recorded.negative_prompt,
@@ -179,6 +209,7 @@ def replay(
         guidance=recorded.guidance,
         size=recorded.size,
         tile=recorded.tile,
+        layout=recorded.layout,
     )
     for change in recorded.changes(settings):
         say(f"Note: {change}")
@@ -247,13 +278,14 @@ def compare_samplers(prompt: str, comparing: Comparing) -> None:
 @click.option("--count", default=10_000, show_default=True, help="Pictures in the end.")
 @click.option("--size", default=128, show_default=True, help="Side in pixels.")
 @click.option("--seed", default=0, show_default=True, help="Which series of scenes.")
+@click.option("--anywhere", is_flag=True, help="One to four objects of any size, anywhere.")
 @workers_option
-def data_scenes(out: Path, count: int, size: int, seed: int, workers: int) -> None:
+def data_scenes(out: Path, count: int, size: int, seed: int, anywhere: bool, workers: int) -> None:
     """Draw captioned scenes of emoji into a folder with metadata.jsonl."""
     from imagediff.data import write_dataset
 
     with progress(count, "picture") as bar:
-        write_dataset(out, count, size, seed, lambda done, _: advance(bar, done), workers)
+        write_dataset(out, count, size, seed, lambda done, _: advance(bar, done), workers, anywhere)
     click.echo(out)
 
 
@@ -271,15 +303,34 @@ def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
     train_diffusion(config, data, out, resume)
 
 
+def train_adapter(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train an adapter: layouts and holes on the plane of a model's latents."""
+    from imagediff.train_adapter import train_adapter
+
+    train_adapter(config, data, out, resume)
+
+
+def train_upscaler(config: Path, data: Path, out: Path, resume: bool) -> None:
+    """Train an upscaler on pictures."""
+    from imagediff.train_upscaler import train_upscaler
+
+    train_upscaler(config, data, out, resume)
+
+
 @click.command("image")
 @all_of(
-    model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), guidance_options, evaluation_options
+    model_options,
+    quality_option,
+    sampling_options(DEFAULT_GUIDANCE_SCALE),
+    guidance_options,
+    evaluation_options,
 )
 @click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
 def evaluate_image(
     model: str,
     device: str,
     dtype: str,
+    quality: bool,
     steps: int,
     guidance_scale: float,
     sampler: str,
@@ -295,8 +346,17 @@ def evaluate_image(
     from imagediff.scenes import PROMPTS
     from shared.files import output_paths
     from shared.models import find_model
+    from shared.student import choose_denoiser
 
-    find_model(model)
+    choice = choose_denoiser(
+        find_model(model).folder,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        schedule=DEFAULT_SCHEDULE,
+        guidance=guidance,
+        quality=quality,
+    )
     if sheet is not None:
         (sheet,) = output_paths(sheet, ["sheet"], [""], [".png"], overwrite=True)
 
@@ -307,50 +367,17 @@ def evaluate_image(
 
     labelled = read_evaluation(prompts or PROMPTS)
     report = evaluate(
-        ImagePipeline.load(model, device, dtype),
+        ImagePipeline.load(model, device, dtype, choice.student),
         load_judge(judge, say),
         labelled,
         limit=limit,
         seed=seed,
         steps=steps,
         guidance_scale=guidance_scale,
-        sampler=sampler,
+        sampler=choice.sampler,
+        schedule=choice.schedule,
         guidance=guidance,
         sheet=sheet,
         say=say,
     )
     click.echo(json.dumps(report.record()) if as_json else report.table())
-
-
-@click.command("edit")
-@all_of(model_options, sampling_options(DEFAULT_GUIDANCE_SCALE), evaluation_options)
-@click.option("--methods", metavar="A,B", help="Filling methods; by default all.")
-def evaluate_edit(
-    model: str,
-    device: str,
-    dtype: str,
-    steps: int,
-    guidance_scale: float,
-    sampler: str,
-    prompts: Path | None,
-    limit: int | None,
-    seed: int,
-    judge: Path | None,
-    as_json: bool,
-    methods: str | None,
-) -> None:
-    """Fill hidden parts of real scenes and print how well that goes."""
-    edit_commands.evaluate(
-        methods,
-        model,
-        device,
-        dtype,
-        steps,
-        guidance_scale,
-        sampler,
-        prompts,
-        limit,
-        seed,
-        judge,
-        as_json,
-    )

@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 from imagediff.objects import BACKGROUNDS, VOCABULARY, glyph
+from imagediff.placement import Placement, halves, middle, scattered
+from imagediff.scattered import SCATTERED, compose_scattered
 from imagediff.scenes import (
     PROMPTS,
     Scene,
@@ -26,15 +28,17 @@ from imagediff.scenes import (
     read_prompts,
     write_prompts,
 )
+from imagediff.shapes import box_of, to_hex
 from shared.captioned import METADATA, claim, read_captioned, rows_in, spread
 from shared.errors import UserError
 from shared.files import whole_file
 
 __all__ = [
-    "Placement",
+    "Drawing",
     "Row",
     "Scene",
     "compose",
+    "draw",
     "evaluation_scenes",
     "held_out",
     "layout",
@@ -50,36 +54,27 @@ ORIGIN = "scenes.json"  # beside the metadata: which seed, size and vocabulary m
 GLYPH_SIDES = (32, 48, 64, 96, 128, 192, 256)  # scales kept ready; the next larger one is shrunk
 FILES_PER_FOLDER = 1000
 CHUNK = 200  # scenes a worker draws at a time
+VISIBLE = 0.15  # of a pixel: where an object begins
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where an object goes: centre and longest side in frame sides, angle in degrees."""
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A scene as pixels.
 
-    x: float
-    y: float
-    side: float
-    angle: float
+    Attributes:
+        picture: RGB.
+        shares: float32 (h w) of 0..1 for each object in their order: how much of a pixel it is.
+    """
+
+    picture: Image.Image
+    shares: tuple[np.ndarray, ...]
 
 
 def layout(scene: Scene) -> tuple[Placement, ...]:
     """Where each object of the scene goes, in the order of ``scene.objects``."""
-    rng = random.Random(scene.seed)
-    if scene.relation is None:
-        side = rng.uniform(0.76, 0.9)
-        slack = (0.96 - side) / 2  # turned corners want some room too
-        x, y = (0.5 + rng.uniform(-slack, slack) for _ in range(2))
-        return (Placement(x, y, side, rng.uniform(-6, 6)),)
-    return tuple(_half(rng, scene.relation, subject) for subject in (True, False))
-
-
-def _half(rng: random.Random, relation: str, subject: bool) -> Placement:
-    """Place the subject of a relation, or its other object, in the half that is its own."""
-    first_half = subject == (relation in ("left of", "above"))
-    along = (0.26 if first_half else 0.74) + rng.uniform(-0.015, 0.015)
-    across = 0.5 + rng.uniform(-0.1, 0.1)
-    x, y = (along, across) if relation in ("left of", "right of") else (across, along)
-    return Placement(x, y, rng.uniform(0.43, 0.48), rng.uniform(-6, 6))
+    if scene.kind == SCATTERED:
+        return scattered(scene.seed, len(scene.objects))
+    return middle(scene.seed) if scene.relation is None else halves(scene.seed, scene.relation)
 
 
 def render(scene: Scene, size: int = 128) -> Image.Image:
@@ -88,12 +83,20 @@ def render(scene: Scene, size: int = 128) -> Image.Image:
     Raises:
         UserError: the emoji font is not installed.
     """
+    return draw(scene, size).picture
+
+
+def draw(scene: Scene, size: int = 128) -> Drawing:
+    """:func:`render`, and where in the picture its objects are."""
     frame = _background(scene, size)
+    shares = []
     for name, place in zip(scene.objects, layout(scene), strict=True):
         layer = np.asarray(_layer(name, scene.colour, place, size), dtype=np.float32)
+        shares.append(layer[..., 3] / 255)
         # Porter & Duff 1984, "over", with premultiplied alpha.
-        frame = layer[..., :3] + frame * (1 - layer[..., 3:] / 255)
-    return Image.fromarray(np.clip(frame + 0.5, 0, 255).astype(np.uint8), "RGB")
+        frame = layer[..., :3] + frame * (1 - shares[-1][..., None])
+    picture = Image.fromarray(np.clip(frame + 0.5, 0, 255).astype(np.uint8), "RGB")
+    return Drawing(picture, tuple(shares))
 
 
 def _layer(name: str, tint: str | None, place: Placement, size: int) -> Image.Image:
@@ -131,9 +134,9 @@ def _background(scene: Scene, size: int) -> np.ndarray:
     return dark + ramp[..., None] * (light - dark)
 
 
-def scene_at(seed: int, index: int) -> Scene:
-    """Scene number ``index`` of the endless series ``seed``."""
-    return compose(random.Random(f"{seed}/{index}"))
+def scene_at(seed: int, index: int, anywhere: bool = False) -> Scene:
+    """Scene number ``index`` of the endless series ``seed``, of scattered objects if asked for."""
+    return (compose_scattered if anywhere else compose)(random.Random(f"{seed}/{index}"))
 
 
 def write_dataset(
@@ -143,6 +146,7 @@ def write_dataset(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
+    anywhere: bool = False,
 ) -> None:
     """Render the first ``count`` scenes of a series into an imagefolder.
 
@@ -157,6 +161,7 @@ def write_dataset(
         seed: which series of scenes.
         progress: called as ``progress(done, count)`` after every few hundred pictures.
         workers: processes that draw.
+        anywhere: draw one to four objects scattered over the frame, in any size.
 
     Raises:
         UserError: the folder holds something else, or the emoji font is not installed.
@@ -166,12 +171,13 @@ def write_dataset(
             f"count, size and workers are {count}, {size}, {workers}; "
             "at least 1, 16 and 1 are needed"
         )
-    claim(out, ORIGIN, {"seed": seed, "size": size, "vocabulary": _vocabulary_hash()}, "scenes")
+    origin = {"seed": seed, "size": size, "vocabulary": _vocabulary_hash()}
+    claim(out, ORIGIN, origin | ({"anywhere": True} if anywhere else {}), "scenes")
     count = max(count, rows_in(out))
     glyph(scene_at(seed, 0).objects[0])  # a missing font shows here, not inside a worker
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     lines: list[str] = []
-    for written in spread(partial(_write_chunk, out, size, seed), chunks, workers):
+    for written in spread(partial(_write_chunk, out, size, seed, anywhere), chunks, workers):
         lines += written
         if progress is not None:
             progress(len(lines), count)
@@ -184,20 +190,26 @@ def _vocabulary_hash() -> str:
     return hashlib.sha256(VOCABULARY.read_bytes() + PROMPTS.read_bytes()).hexdigest()[:16]
 
 
-def _write_chunk(out: Path, size: int, seed: int, indices: range) -> list[str]:
+def _write_chunk(out: Path, size: int, seed: int, anywhere: bool, indices: range) -> list[str]:
     """Draw what is not there yet and return the metadata lines."""
     lines = []
     for index in indices:
-        scene = scene_at(seed, index)
+        scene = scene_at(seed, index, anywhere)
+        drawing = draw(scene, size)
         name = f"images/{index // FILES_PER_FOLDER:03d}/{index:06d}.png"
         row = {"file_name": name, "text": scene.caption} | scene.labels()
+        row |= {
+            "phrases": scene.phrases,
+            "boxes": [box_of(share > VISIBLE) for share in drawing.shares],
+            "shapes": [to_hex(share) for share in drawing.shares],
+        }
         lines.append(json.dumps(row) + "\n")
         path = out / name
         if path.exists():
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        render(scene, size).save(part, format="PNG", compress_level=1)
+        drawing.picture.save(part, format="PNG", compress_level=1)
         part.replace(path)
     return lines
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from imagediff.edit_settings import Box, Edit, EditSettings, check_margins, parse_box
+from imagediff.settings import DEFAULT_GUIDANCE_SCALE
 from imagediff.sources import prompt_of
-from shared.console import Making, advance, progress, say
-from shared.edit_settings import FillSettings
+from shared.console import Evaluating, Making, advance, progress, say
+from shared.edit_settings import CONCAT, FillSettings
 from shared.errors import UserError
 from shared.sources import file_hash, found
 
@@ -116,7 +117,7 @@ def replay(
     Raises:
         UserError: the file that it was made of is not here or has changed.
     """
-    from imagediff.picture_file import open_picture, save_picture
+    from imagediff.picture_file import open_picture, save_picture, suffixes_for
     from imagediff.png import difference
     from shared.files import output_paths
 
@@ -125,7 +126,7 @@ def replay(
     mask = None
     if recorded.mask is not None:
         mask = open_picture(found(file, recorded.mask, recorded.mask_hash))
-    suffixes = _suffixes(file)
+    suffixes = suffixes_for(file)
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], suffixes, overwrite)
 
     from dataclasses import fields
@@ -166,20 +167,23 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     """Check, make, write and report."""
     import secrets
 
-    from imagediff.picture_file import check_format, open_picture, save_picture
+    from imagediff.picture_file import check_format, open_picture, save_picture, suffixes_for
     from shared.files import output_paths
+    from shared.layout import check_adapter
     from shared.models import find_model
     from shared.settings import check_count
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(making.count)
-    find_model(making.model)
+    model = find_model(making.model).folder
+    if edit.method == CONCAT:
+        check_adapter(model)
     picture = open_picture(file)
     mask = None if edit.mask is None else open_picture(Path(edit.mask))
     first = secrets.randbelow(2**31) if making.seed is None else making.seed
     seeds = [str(first + i) for i in range(making.count)]
     names = [f"{file.stem}-{edit.task}-{seed}" for seed in seeds]
-    paths = output_paths(making.output, names, seeds, _suffixes(file), making.overwrite)
+    paths = output_paths(making.output, names, seeds, suffixes_for(file), making.overwrite)
     check_format(picture, paths[0])
     text = prompt_of(picture) if prompt is None else prompt
 
@@ -208,7 +212,6 @@ def _made(
     from imagediff.editing import TASKS, walked_steps
     from imagediff.editing import edit as made_of
     from imagediff.edits import planned
-    from imagediff.settings import DEFAULT_GUIDANCE_SCALE
     from shared.naming import choose
 
     job = choose("task", edit.task, TASKS)(pipeline, picture, edit, mask)
@@ -236,53 +239,35 @@ def _made(
     return plan, pictures()
 
 
-def _suffixes(file: Path) -> list[str]:
-    """All that can be written, the file's own first."""
-    from imagediff.picture_file import SUFFIXES
-
-    known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
-    return sorted(known, key=lambda suffix: suffix != file.suffix.lower())
-
-
-def evaluate(
-    methods: str | None,
-    model: str,
-    device: str,
-    dtype: str,
-    steps: int,
-    guidance_scale: float,
-    sampler: str,
-    prompts: Path | None,
-    limit: int | None,
-    seed: int,
-    judge: Path | None,
-    as_json: bool,
-) -> None:
+def evaluate(evaluating: Evaluating) -> None:
     """Fill hidden parts of real scenes by every method and print how good that is."""
     from imagediff.scenes import PROMPTS
+    from shared.layout import ADAPTER, check_adapter
     from shared.models import find_model
 
-    find_model(model)
+    folder = find_model(evaluating.model).folder
+    names = evaluating.names()
 
     from imagediff import ImagePipeline
     from imagediff.adherence import read_evaluation
     from imagediff.evaluate_edit import evaluate_edit
     from imagediff.judge import load_judge
     from shared.editing import FILLINGS
-    from shared.naming import choose
 
-    names = None if methods is None else methods.split(",")
-    for name in names or ():
-        choose("filling method", name, FILLINGS)
+    if not (folder / ADAPTER).is_dir():
+        if names is not None and CONCAT in names:
+            check_adapter(folder)
+        names = [name for name in names or FILLINGS if name != CONCAT]
+    scale = evaluating.guidance_scale
     report = evaluate_edit(
-        ImagePipeline.load(model, device, dtype),
-        load_judge(judge, say),
-        read_evaluation(prompts or PROMPTS),
+        ImagePipeline.load(evaluating.model, evaluating.device, evaluating.dtype),
+        load_judge(evaluating.judge, say),
+        read_evaluation(evaluating.prompts or PROMPTS),
         methods=names,
-        limit=limit,
-        seed=seed,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
+        limit=evaluating.limit,
+        seed=evaluating.seed,
+        steps=evaluating.steps,
+        guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+        sampler=evaluating.sampler,
     )
-    click.echo(json.dumps(report.record()) if as_json else report.table())
+    click.echo(json.dumps(report.record()) if evaluating.as_json else report.table())

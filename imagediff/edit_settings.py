@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imagediff.layout_settings import Box
 from imagediff.settings import Settings
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
-
-Box = tuple[int, int, int, int]
-"""x, y, width and height in pixels, from the left and the top of the upright picture."""
 
 MAX_FEATHER = 256  # px
 

@@ -20,9 +20,10 @@ from imagediff.picture_file import Picture
 from imagediff.pipeline import LARGEST, ImagePipeline
 from imagediff.pixels import to_rgb, with_pixels
 from imagediff.sheets import from_pil
-from shared.editing import Known, fill, fill_steps
+from shared.editing import FILLINGS, Known, fill, fill_steps
 from shared.errors import UserError
 from shared.generation import Start, sample_latents
+from shared.naming import choose
 from shared.pipelines import batches
 from shared.samplers import Callback
 
@@ -200,17 +201,19 @@ def edit(
     free = None if job.free is None else job.free[top:bottom, left:right]
     with torch.no_grad():  # and not inference_mode: some methods take gradients
         start, known = _latents(pipeline, seen, free, job.part.size, plan[0].strength)
+        told = known is not None and choose("method", plan[0].method, FILLINGS).told
+        network = pipeline.adapted if told else pipeline
         for batch in batches(plan, pipeline.device):
             common = batch[0]
             latents = sample_latents(
-                pipeline.denoise_fn(batch),
+                network.denoise_fn(batch, known if told else None),
                 common,
                 pipeline.noise_schedule,
                 [settings.seed for settings in batch],
                 pipeline.latent_shape(common.size),
                 pipeline.device,
                 start=start,
-                walk=None if known is None else fill(known, common.sampler, common.how()),
+                walk=None if known is None else fill(known, common.sampler, common.how(), told),
                 callback=callback,
             )
             for made in pipeline.decode(latents):

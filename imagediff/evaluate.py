@@ -18,15 +18,15 @@ from imagediff.adherence import Prompt, Sight, adherence, draw_by_lot, judge_fea
 from imagediff.codec import ImageCodec
 from imagediff.data import render, scene_at
 from imagediff.judge import Judge
-from imagediff.metrics import frechet_distance, psnr
+from imagediff.metrics import psnr
 from imagediff.objects import FONT
 from imagediff.pipeline import ImagePipeline
 from imagediff.scenes import Scene
 from imagediff.sheets import captioned_sheet, from_pil, to_pil
 from shared.files import whole_file
 from shared.report import Figure, table
-from shared.settings import DEFAULT_SAMPLER, PROMPT_ALONE, GuidanceSettings
-from shared.statistics import mean_interval
+from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, PROMPT_ALONE, GuidanceSettings
+from shared.statistics import frechet_distance, mean_interval
 
 REAL_SEEDS = (7_000_003, 7_000_033)  # of the two sets of real scenes
 HELD_OUT_SERIES = 10_000_019  # of scenes, for the autoencoder; training takes others
@@ -97,6 +97,7 @@ def evaluate(
     steps: int = 25,
     guidance_scale: float = 4.0,
     sampler: str = DEFAULT_SAMPLER,
+    schedule: str = DEFAULT_SCHEDULE,
     guidance: GuidanceSettings = PROMPT_ALONE,
     sheet: Path | None = None,
     say: Callable[[str], None] | None = None,
@@ -125,6 +126,7 @@ def evaluate(
             steps=steps,
             guidance_scale=guidance_scale,
             sampler=sampler,
+            schedule=schedule,
             guidance=guidance,
         )
     ]
@@ -164,5 +166,6 @@ def evaluate(
     facts = plan[0].record()
     kept = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
     threads = {"threads": torch.get_num_threads()} if pipeline.device.type == "cpu" else {}
-    settings = {key: facts[key] for key in kept} | guidance.stated() | threads
+    student = {"student": True} if pipeline.student else {}
+    settings = {key: facts[key] for key in kept} | student | guidance.stated() | threads
     return Report(settings | {"seed": seed, "prompts": len(chosen)}, figures)

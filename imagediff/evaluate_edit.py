@@ -16,7 +16,6 @@ from imagediff.edit_settings import Edit, EditSettings
 from imagediff.editing import TASKS, Job, border, edit, free_box, with_margins
 from imagediff.evaluate import REAL_SEEDS, real_pictures
 from imagediff.judge import Judge
-from imagediff.metrics import frechet_distance
 from imagediff.picture_file import Picture
 from imagediff.pipeline import ImagePipeline
 from imagediff.pixels import to_rgb, with_pixels
@@ -24,6 +23,7 @@ from imagediff.settings import Settings
 from shared.editing import FILLINGS
 from shared.report import grid
 from shared.settings import DEFAULT_SAMPLER
+from shared.statistics import frechet_distance
 
 PASTE = "naive paste"
 FEATHER = 4  # px, the commands' default

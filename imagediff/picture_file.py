@@ -44,6 +44,10 @@ EXIF_FOLDER = 0x8769
 USER_COMMENT = 0x9286
 RECORD_TAG = 65000  # the first of those that TIFF 6.0 leaves to anyone
 
+# TIFF's tags of how the pixels lie in the file; what is written says that anew.
+_LAYOUT = (*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 317, 320, *range(322, 326))
+_LAYOUT += (338, 339, 34675)
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -181,6 +185,12 @@ def check_format(picture: Picture, path: Path) -> str:
     raise UserError(f"{str(path)!r} cannot hold a picture of mode {mode}; one of {allowed} can")
 
 
+def suffixes_for(file: Path) -> list[str]:
+    """All suffixes that can be written, that of ``file`` first."""
+    known = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
+    return sorted(known, key=lambda suffix: suffix != file.suffix.lower())
+
+
 def _refuse_others(path: Path, image: ImageFile.ImageFile) -> None:
     pictures = getattr(image, "n_frames", 1)
     if pictures > 1 and image.format != "MPO":  # cameras' JPEG with previews behind it
@@ -219,6 +229,8 @@ def _read(image: Image.Image, orientation: int) -> Picture:
     elif format == "TIFF":
         compression = info.get("compression")
         saving["compression"] = compression if compression in LOSSLESS_TIFF else "tiff_deflate"
+        for tag in _LAYOUT:
+            exif.pop(tag, None)
     elif format == "PNG":
         saving |= {key: info[key] for key in ("gamma", "srgb") if key in info}
     if "xmp" in info and format in ("JPEG", "WEBP"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -12,13 +12,23 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from imagediff.adapter import AdapterInputs, load_inputs, tell
 from imagediff.codec import ImageCodec
+from imagediff.layout_settings import Layout
 from imagediff.settings import DEFAULT_GUIDANCE_SCALE, Settings
 from imagediff.sheets import to_pil
-from shared.checkpoints import load_denoiser, load_student, load_vae, model_hash, read_config
+from shared.checkpoints import (
+    load_adapted,
+    load_denoiser,
+    load_student,
+    load_vae,
+    model_hash,
+    read_config,
+)
 from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
+from shared.editing import Known
 from shared.errors import UserError
 from shared.generation import sample_latents, sampling_mode
 from shared.guidance import Guidance, compose
@@ -60,6 +70,7 @@ class ImagePipeline:
     device: torch.device
     dtype: torch.dtype
     student: bool = False  # the denoiser is the student's that the model carries
+    inputs: AdapterInputs | None = None  # of the adapter, if the denoiser is the adapter's
 
     @classmethod
     def load(
@@ -107,6 +118,17 @@ class ImagePipeline:
             student=student,
         )
 
+    @cached_property
+    def adapted(self) -> ImagePipeline:
+        """The same with the adapter that the model carries: it takes layouts, and what is known.
+
+        Raises:
+            UserError: the model carries none.
+        """
+        inputs = load_inputs(self.folder, self.device, self.dtype)
+        denoiser = for_sampling(load_adapted(self.folder, self.device, self.dtype))
+        return replace(self, denoiser=denoiser, inputs=inputs.requires_grad_(False), student=False)
+
     def __call__(
         self,
         prompt: str | Sequence[str],
@@ -120,6 +142,7 @@ class ImagePipeline:
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
         tile: bool = False,
+        layout: Layout = (),
         guidance: GuidanceSettings = PROMPT_ALONE,
         callback: Callback | None = None,
         guidances: Sequence[Guidance] = (),
@@ -136,6 +159,7 @@ class ImagePipeline:
             size: width and height in pixels; None for the size the model was trained at. What is
                 larger is made of overlapping windows that are denoised together.
             tile: whether the picture goes on at its other side, as a seamless texture does.
+            layout: what is to be where; it needs a pipeline that is :attr:`adapted`.
             guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
             guidances: more that steers, see :meth:`generate`.
@@ -157,6 +181,7 @@ class ImagePipeline:
             schedule=schedule,
             size=size,
             tile=tile,
+            layout=layout,
             guidance=guidance,
         )
         return list(self.generate(plan, callback, guidances=guidances))
@@ -174,6 +199,7 @@ class ImagePipeline:
         schedule: str = DEFAULT_SCHEDULE,
         size: tuple[int, int] | None = None,
         tile: bool = False,
+        layout: Layout = (),
         guidance: GuidanceSettings = PROMPT_ALONE,
     ) -> list[Settings]:
         """The settings of each picture that a call with these arguments makes, checked.
@@ -194,6 +220,7 @@ class ImagePipeline:
                 schedule=schedule,
                 size=size or self.native_size,
                 tile=tile,
+                layout=layout,
                 model=self.name,
                 model_hash=self.hash,
                 device=self.device.type,
@@ -234,14 +261,26 @@ class ImagePipeline:
         """What to tell a user about a prompt, a line each: words never seen, an end cut off."""
         return prompt_remarks(self.name, self.folder, self.text_encoder, prompt)
 
-    def denoise_fn(self, batch: Sequence[Settings]) -> DenoiseFn:
+    def denoise_fn(self, batch: Sequence[Settings], known: Known | None = None) -> DenoiseFn:
         """The denoiser guided by the prompts of settings that differ in prompt and seed only.
 
         Works on their latents together, (b c h w), by windows where those are large. Conditionings
         made under ``torch.inference_mode`` cannot be differentiated through.
+
+        Args:
+            known: what the network is told of the picture; the pipeline must be :attr:`adapted`.
+
+        Raises:
+            UserError: there is a layout, or something known, and the pipeline is not adapted.
         """
         cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
         uncond = encode_prompts(self.text_encoder, [settings.negative_prompt for settings in batch])
+        if self.inputs is not None:
+            return self._told(batch, cond, uncond, known)
+        if batch[0].layout or known is not None:
+            raise UserError(
+                f"the network of model {self.name!r} takes no layout; an adapted pipeline's does"
+            )
         return self.guided(batch[0], cond, uncond)
 
     def guided(self, settings: Settings, cond: Conditioning, uncond: Conditioning) -> DenoiseFn:
@@ -253,14 +292,52 @@ class ImagePipeline:
             return guide(concatenate([cond] * windows), concatenate([uncond] * windows))
 
         batch = 1 if cond.context is None else len(cond.context)
+        return self._windowed(lambda x, sigma: of(len(x) // batch)(x, sigma), settings)
+
+    def _windowed(self, denoise: DenoiseFn, settings: Settings) -> DenoiseFn:
+        """Over the latents of the settings' size, by windows of the model's own where need be."""
         _, height, width = self.latent_shape(settings.size)
         _, *native = self.latent_shape(self.native_size)
-        return windowed_plane(
-            lambda x, sigma: of(len(x) // batch)(x, sigma),
-            (height, width),
-            (native[0], native[1]),
-            wrap=settings.tile,
-        )
+        return windowed_plane(denoise, (height, width), (native[0], native[1]), wrap=settings.tile)
+
+    def _told(
+        self,
+        batch: Sequence[Settings],
+        cond: Conditioning,
+        uncond: Conditioning,
+        known: Known | None,
+    ) -> DenoiseFn:
+        """:meth:`guided` with the adapter's further input channels.
+
+        Guidance leads away from what knows neither prompt nor layout; what is known of the picture
+        is known with and without them.
+        """
+        assert self.inputs is not None
+        settings, inputs = batch[0], self.inputs
+        told = tell(settings, self.latent_shape(settings.size), inputs, self.text_encoder, known)
+        with torch.no_grad():
+            channels = torch.cat([inputs(told), inputs(replace(told, said=0 * told.said))], 1)
+        guide = prompt_guidance(self.denoiser, settings, self.noise_schedule)
+        channels = channels.to(self.device, torch.float32)
+        split = (self.codec.channels, inputs.channels, inputs.channels)
+
+        def denoise(joined: Tensor, sigma: Tensor) -> Tensor:
+            x, plane, plane_without = joined.split(split, 1)
+            windows = len(x) // len(batch)
+            denoised = guide(
+                replace(concatenate([cond] * windows), concat=plane),
+                replace(concatenate([uncond] * windows), concat=plane_without),
+            )(x, sigma)
+            return torch.cat([denoised, plane, plane_without], 1)
+
+        # The channels go along with the state, so that each window has its own part of them.
+        by_windows = self._windowed(denoise, settings)
+
+        def along(x: Tensor, sigma: Tensor) -> Tensor:
+            plane = channels.expand(len(x), -1, -1, -1).to(x)
+            return by_windows(torch.cat([x, plane], 1), sigma)[:, : x.shape[1]]
+
+        return along
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """c h w of the latents of a picture of this width and height in pixels."""

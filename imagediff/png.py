@@ -10,6 +10,7 @@ from PIL import Image, ImageChops, PngImagePlugin, UnidentifiedImageError
 from imagediff.edit_settings import EditSettings
 from imagediff.movie_settings import AnimationSettings, BlendSettings
 from imagediff.settings import Settings
+from imagediff.upscale_settings import UpscaleSettings
 from shared import provenance
 from shared.comparison import Comparison
 from shared.errors import UserError
@@ -96,8 +97,8 @@ def _kind(record: str) -> type[Settings]:
         task = json.loads(record).get("task")
     except (ValueError, AttributeError, RecursionError):
         return Settings
-    movies = {"blend": BlendSettings, "animate": AnimationSettings}
-    return Settings if task is None else movies.get(task, EditSettings)
+    others = {"blend": BlendSettings, "animate": AnimationSettings, "upscale": UpscaleSettings}
+    return Settings if task is None else others.get(task, EditSettings)
 
 
 def read_record(path: Path, text: dict[str, str]) -> dict[str, Any]:

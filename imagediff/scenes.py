@@ -90,6 +90,7 @@ class Scene:
         gradient: whether the background runs from a darker to a lighter shade.
         caption: what a person would say.
         seed: sets size, position, angle and the exact shades.
+        phrases: what the caption calls each object, such as "a purple cat".
     """
 
     kind: str
@@ -100,6 +101,7 @@ class Scene:
     gradient: bool
     caption: str
     seed: int
+    phrases: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key | None:
@@ -187,22 +189,24 @@ def _scene(
     gradient: bool,
 ) -> Scene:
     seed = rng.getrandbits(32)
-    caption = _caption(rng, names, relation, colour, background, gradient)
-    return Scene(kind, names, relation, colour, background, gradient, caption, seed)
-
-
-def _caption(
-    rng: random.Random,
-    names: Sequence[str],
-    relation: str | None,
-    colour: str | None,
-    background: str | None,
-    gradient: bool,
-) -> str:
-    phrases = [_phrase(rng, name) for name in names]
-    if colour is not None:
-        phrases = [with_adjective(phrases[0], _spelling(rng, colour))]
+    phrases = draw_phrases(rng, names, colour)
     text = phrases[0] if relation is None else rng.choice(RELATIONS[relation]).format(*phrases)
+    caption = framed(rng, text, background, gradient)
+    return Scene(kind, names, relation, colour, background, gradient, caption, seed, phrases)
+
+
+def draw_phrases(
+    rng: random.Random, names: Sequence[str], colour: str | None = None
+) -> tuple[str, ...]:
+    """What a caption calls each object; with a paint's name, the only one."""
+    phrases = tuple(_phrase(rng, name) for name in names)
+    if colour is None:
+        return phrases
+    return (with_adjective(phrases[0], _spelling(rng, colour)),)
+
+
+def framed(rng: random.Random, text: str, background: str | None, gradient: bool) -> str:
+    """A caption of what the objects are, with its medium and background as people name them."""
     if rng.random() < 0.3:
         text = f"{rng.choice(MEDIA)} {text}"
     if background is None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imagediff.layout_settings import Layout
 from shared.errors import UserError
 from shared.settings import SampleSettings
 
@@ -15,6 +16,19 @@ class Settings(SampleSettings):
 
     size: tuple[int, int]  # width and height in pixels
     tile: bool = False  # whether it goes on at its other side
+    layout: Layout = ()  # what is to be where; () says nothing of it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layout:
+            from imagediff.regions import check_layout  # brings numpy, which takes its time
+
+            check_layout(self.layout, self.size)
+
+    def check_prompt(self) -> None:
+        """Without a prompt there is nothing to guide towards: the scale must be 1 then."""
+        if self.guidance_scale != 1:
+            super().check_prompt()
 
     def measures(self) -> Mapping[str, object]:
         """The size, as image tools write it."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from shared.denoiser import Denoiser
-from shared.layout import MODEL_INDEX, read_json, read_model_index
+from shared.layout import ADAPTER, MODEL_INDEX, read_json, read_model_index
 from shared.low_rank import DIFFERENCE, merged
 from shared.parameterization import parameterization_from_config
 from shared.schedules import schedule_from_config
@@ -21,6 +21,7 @@ from shared.vae import AutoencoderKL
 from shared.weights import load_into, load_state, read_config, save_component, write_json
 
 __all__ = [
+    "load_adapted",
     "load_denoiser",
     "load_state",
     "load_student",
@@ -93,7 +94,26 @@ def load_student(
     """
     root = Path(root)
     folder = root / STUDENT
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    return _load_differing(root, folder, folder, device, dtype)
+
+
+def load_adapted(
+    root: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Denoiser:
+    """The denoiser of ``root/adapter``: a low-rank difference that takes further input channels.
+
+    Raises:
+        UserError: there is none, or it does not fit.
+    """
+    root = Path(root)
+    return _load_differing(root, root / ADAPTER, root, device, dtype)
+
+
+def _load_differing(
+    root: Path, folder: Path, scheduled: Path, device: torch.device | str, dtype: torch.dtype
+) -> Denoiser:
+    """``root/unet`` with the difference in ``folder/unet``, and the scheduler of ``scheduled``."""
+    scheduler = read_json(scheduled / "scheduler" / "scheduler_config.json")
     schedule = schedule_from_config(scheduler)
     config = read_config(folder / "unet")
     state = merged(load_state(root / "unet"), load_state(folder / "unet", DIFFERENCE))

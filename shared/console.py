@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
@@ -33,14 +34,17 @@ def all_of(*options: Decorator) -> Decorator:
     return decorate
 
 
-def sampling_options(guidance_scale: float) -> Decorator:
-    """``--steps``, ``--guidance-scale`` (with its default), ``--sampler``."""
+def sampling_options(guidance_scale: float | None, steps_option: str = "--steps") -> Decorator:
+    """``--steps``, ``--guidance-scale`` (with its default, None for the art's), ``--sampler``."""
     return all_of(
-        click.option("--steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."),
+        click.option(
+            steps_option, "steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."
+        ),
         click.option(
             "--guidance-scale",
+            type=float,
             default=guidance_scale,
-            show_default=True,
+            show_default=guidance_scale is not None,
             help="How strongly the prompt is followed; 1 is off.",
         ),
         click.option(
@@ -133,9 +137,7 @@ model_options = all_of(
     click.option("--device", type=DEVICES, default="auto", show_default=True),
     click.option("--dtype", type=DTYPES, default="auto", show_default=True),
 )
-evaluation_options = all_of(
-    click.option("--prompts", type=FILE, help="JSON lines with labels, not the project's own."),
-    click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot."),
+measuring_options = all_of(
     click.option(
         "--seed", default=0, show_default=True, help="Of the first prompt; the next have + 1."
     ),
@@ -144,6 +146,48 @@ evaluation_options = all_of(
     ),
     click.option("--json", "as_json", is_flag=True, help="Print a JSON record."),
 )
+evaluation_options = all_of(
+    click.option("--prompts", type=FILE, help="JSON lines with labels, not the project's own."),
+    click.option("--limit", type=click.IntRange(min=1), help="Prompts of each kind, drawn by lot."),
+    measuring_options,
+)
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """What an evaluation of edits asks for; each the option of its name.
+
+    ``guidance_scale`` None stands for the art's own default, ``methods`` for its own choice.
+    """
+
+    methods: str | None
+    steps: int
+    guidance_scale: float | None
+    sampler: str
+    model: str
+    device: str
+    dtype: str
+    prompts: Path | None
+    limit: int | None
+    seed: int
+    judge: Path | None
+    as_json: bool
+
+    def names(self) -> list[str] | None:
+        """The filling methods.
+
+        Raises:
+            UserError: one that there is not.
+        """
+        if self.methods is None:
+            return None
+        from shared.editing import FILLINGS
+        from shared.naming import choose
+
+        names = self.methods.split(",")
+        for name in names:
+            choose("filling method", name, FILLINGS)
+        return names
 
 
 def count_and_seed_options(things: str, thing: str) -> Decorator:
@@ -174,7 +218,8 @@ fill_options = all_of(
         "--method",
         default=FillSettings.method,
         show_default=True,
-        help="How what is free is filled: consistency, blend, repaint, gradient or posterior.",
+        help="How what is free is filled: consistency, blend, repaint, gradient, posterior or "
+        "concat.",
     ),
     click.option(
         "--jump-length", default=FillSettings.jump_length, show_default=True, help="RePaint's."
@@ -220,22 +265,20 @@ def making_options(steps_option: str = "--steps") -> Decorator:
             "-o", "--output", type=FILE, help="A file, or an existing folder; else beside you."
         ),
         count_and_seed_options("Results", "result"),
-        click.option(
-            steps_option, "steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."
-        ),
-        click.option(
-            "--guidance-scale", type=float, help="How strongly the prompt is followed; 1 is off."
-        ),
-        click.option(
-            "--sampler",
-            default=DEFAULT_SAMPLER,
-            show_default=True,
-            help="Name of the sampler; duotone samplers lists them.",
-        ),
+        sampling_options(None, steps_option),
         all_of(schedule_option, guidance_options, negative_option, model_options),
         all_of(json_option("result"), overwrite_option),
         gathered("making", Making),
     )
+
+
+evaluating_options = all_of(
+    click.option("--methods", metavar="A,B", help="Filling methods; by default the art's choice."),
+    sampling_options(None),
+    model_options,
+    evaluation_options,
+    gathered("evaluating", Evaluating),
+)
 
 
 def json_option(thing: str) -> Decorator:
@@ -257,6 +300,15 @@ def advance(bar, done: int | None = None) -> None:
     bar.update(1 if done is None else done - bar.n)
 
 
+def refuse_for(things: str, *names: str) -> None:
+    """Raise UserError if an option was given on the command line that means nothing for these."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "")
+        if option.name in names and given is ParameterSource.COMMANDLINE:
+            raise UserError(f"{option.opts[0]} is of no use for {things}")
+
+
 def say(message: str) -> None:
     """A line to the user, on stderr."""
     click.echo(message, err=True)
@@ -268,6 +320,8 @@ def show(values: dict[str, Any]) -> None:
 
     lines = {}
     for key, value in values.items():
+        if value == ():
+            continue
         parts = value if isinstance(value, dict) else {"": value}
         lines |= {f"{key} {part}".rstrip(): told for part, told in parts.items()}
     width = max(map(len, lines), default=0)

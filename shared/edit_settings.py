@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from shared.errors import UserError
 
+CONCAT = "concat"
+"""The filling method by which the network itself is told what is known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FillSettings:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shared.denoiser import DenoiseFn
-from shared.edit_settings import FillSettings
+from shared.edit_settings import CONCAT, FillSettings
 from shared.errors import UserError
 from shared.generation import Walk
 from shared.guidance import (
@@ -75,6 +75,7 @@ class Filling:
     Attributes:
         walk: what is known, the sampler, settings -> the walk.
         keeps: whether what is known comes out to the bit.
+        told: whether the network itself has to be told what is known.
         summary: one line for people.
         paper: authors, year and arXiv number.
     """
@@ -83,19 +84,28 @@ class Filling:
     keeps: bool
     summary: str
     paper: str
+    told: bool = False
 
 
-def fill(known: Known, sampler: str, how: FillSettings) -> Walk:
+def fill(known: Known, sampler: str, how: FillSettings, told: bool = False) -> Walk:
     """The walk that fills what is not known.
 
     Args:
         sampler: a name in :data:`shared.samplers.SAMPLERS`; RePaint and the guidance gradient walk
             by DDPM's steps whatever it is.
+        told: whether the network that will be asked is told what is known.
 
     Raises:
-        UserError: a method or a sampler that there is not.
+        UserError: a method or a sampler that there is not, or a method that needs a network that
+            is told.
     """
     method = choose("filling method", how.method, FILLINGS)
+    if method.told and not told:
+        others = ", ".join(name for name, other in FILLINGS.items() if not other.told)
+        raise UserError(
+            f"filling method {how.method!r} needs a network that is told what is known, and this "
+            f"model has none; the others are {others}"
+        )
     return method.walk(known, choose("sampler", sampler, SAMPLERS).function, how)
 
 
@@ -199,6 +209,19 @@ def _consistency(known: Known, sample: SamplerFn, how: FillSettings) -> Walk:
     return _guided(lambda denoise: known_region(denoise, known.latents, known.mask), sample)
 
 
+def _concat(known: Known, sample: SamplerFn, how: FillSettings) -> Walk:
+    """The sampler alone, for the network knows; what it makes of the known region is left out."""
+
+    def walk(
+        denoise: DenoiseFn, x: Tensor, sigmas: Tensor, noise: NoiseFn, callback: Callback | None
+    ) -> Tensor:
+        latents, mask = known.at(x)
+        filled = sample(denoise, x, sigmas, noise=noise, callback=callback)
+        return torch.where(mask, latents, filled)
+
+    return walk
+
+
 FILLINGS: dict[str, Filling] = {
     "consistency": Filling(
         walk=_consistency,
@@ -229,5 +252,12 @@ FILLINGS: dict[str, Filling] = {
         keeps=False,
         summary="pseudo-inverse guidance: that gradient as Bayes' rule has it; the same cost",
         paper="Song et al. 2023, ICLR",
+    ),
+    CONCAT: Filling(
+        walk=_concat,
+        keeps=True,
+        told=True,
+        summary="the network itself sees mask and masked latents; it has to be trained for that",
+        paper="Rombach et al. 2022, arXiv 2112.10752",
     ),
 }

@@ -14,6 +14,7 @@ from typing import Any
 from shared.errors import UserError
 
 MODEL_INDEX = "model_index.json"
+ADAPTER = "adapter"  # folder of a network that takes further input channels, beside the model's own
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 CONVERT = "pickle checkpoints are not loaded, as opening one can run code; convert to safetensors"
 
@@ -23,7 +24,7 @@ class Pipeline:
     """A pipeline class: what it makes, and what Duotone can do with its folder.
 
     Attributes:
-        kind: "image", "music" or "other".
+        kind: "image", "music", "upscaler" or "other".
         can: empty for what is only recognised.
         needs: files and folders that must be there besides the components its index names.
     """
@@ -41,6 +42,7 @@ PIPELINES: dict[str, Pipeline] = {
     "StableDiffusion3Pipeline": Pipeline("image"),
     "FluxPipeline": Pipeline("image"),
     "DuotoneMusicPipeline": Pipeline("music", ("text to music",), ("vocoder", "controls.json")),
+    "DuotoneUpscalePipeline": Pipeline("upscaler", ("upscaling",), ("upscaler.json",)),
     "AudioLDMPipeline": Pipeline("music"),
     "AudioLDM2Pipeline": Pipeline("music"),
     "MusicLDMPipeline": Pipeline("music"),
@@ -100,7 +102,7 @@ def pipeline_of(index: dict[str, Any]) -> Pipeline:
 def check_folder(root: Path, kind: str | None) -> None:
     """Make sure that ``root`` is a whole model folder of a kind that Duotone can use.
 
-    ``kind`` is "image" or "music"; None takes either.
+    ``kind`` is "image", "music" or "upscaler"; None takes any.
 
     Raises:
         UserError: it is missing, of another kind, or lacks a component; one line says which.
@@ -119,6 +121,19 @@ def check_folder(root: Path, kind: str | None) -> None:
     for name in pipeline.needs:
         if not (root / name).exists():
             raise UserError(f"{root} is not whole: {name} is missing")
+
+
+def check_adapter(root: Path) -> None:
+    """Make sure that the model in ``root`` carries an adapter.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not (root / ADAPTER).is_dir():
+        raise UserError(
+            f"the model in {root} has no {ADAPTER}/, so it takes neither a layout nor --method "
+            "concat; duotone train adapter makes one"
+        )
 
 
 def exists(path: Path) -> bool:

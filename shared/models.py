@@ -41,8 +41,12 @@ __all__ = [
 BUILTIN = "builtin"
 # Package data, found by its place beside this package: the core imports neither art.
 CARRIED = {
-    kind: Path(__file__).parents[1] / package / "weights"
-    for kind, package in (("image", "imagediff"), ("music", "audiodiff"))
+    kind: Path(__file__).parents[1] / package
+    for kind, package in (
+        ("image", "imagediff/weights"),
+        ("music", "audiodiff/weights"),
+        ("upscaler", "imagediff/weights_upscaler"),
+    )
 }
 
 
@@ -53,7 +57,7 @@ class ModelInfo:
     Attributes:
         name: what ``--model`` takes.
         folder: its root, in diffusers' layout.
-        kind: "image", "music" or "other".
+        kind: "image", "music", "upscaler" or "other".
         source: "carried", "user folder", "Hugging Face cache" or "folder".
         size_bytes: of all its files.
         licence: as its card states it; "" if it does not.
@@ -87,7 +91,7 @@ def find_model(name_or_folder: str | Path, kind: str | None = "image") -> ModelI
 
     Args:
         name_or_folder: "builtin", a name that :func:`find_models` gives, or a path.
-        kind: "image" or "music"; None takes either, but "builtin" is one of each then.
+        kind: "image", "music" or "upscaler"; None takes any, but "builtin" is one of each.
 
     Raises:
         UserError: there is no such model (lists those there are), or it is not whole, or not of

@@ -1,4 +1,4 @@
-"""How sure a measured number is: 95 % intervals of shares, of means and of anything else."""
+"""How sure a measured number is (95 % intervals), and how far apart two sets of features lie."""
 
 from __future__ import annotations
 
@@ -46,3 +46,21 @@ def bootstrap_interval(
     values = [statistic(rng.integers(n, size=n)) for _ in range(draws)]
     low, high = np.percentile(values, (2.5, 97.5))
     return float(low), float(high)
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Distance of two sets of features (n d), taken as Gaussians.
+
+    ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))``: Heusel et al. 2017, arXiv 1706.08500, equation
+    6. It depends on the size of the sets: compare only with a distance of sets as large.
+    """
+    means = [features.mean(axis=0, dtype=np.float64) for features in (first, second)]
+    left, right = (
+        np.cov(features.astype(np.float64), rowvar=False) for features in (first, second)
+    )
+    # (C1 C2)^(1/2) has the trace of the root of the symmetric C1^(1/2) C2 C1^(1/2).
+    values, vectors = np.linalg.eigh(np.atleast_2d(left))
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    product = np.linalg.eigvalsh(root @ np.atleast_2d(right) @ root)
+    trace = np.trace(np.atleast_2d(left + right)) - 2 * np.sqrt(product.clip(min=0)).sum()
+    return float(np.sum((means[0] - means[1]) ** 2) + trace)

@@ -49,13 +49,13 @@ class DownBlock(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, temb: Tensor, context: Tensor, context_mask: Tensor | None
+        self, x: Tensor, temb: Tensor, context: Tensor | None, context_mask: Tensor | None
     ) -> list[Tensor]:
         """x (b c h w) -> the output of every layer, for the skip connections."""
         outputs = []
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, copies(temb, len(x)))
-            if self.attentions:
+            if self.attentions and context is not None:
                 x = self.attentions[i](copies(x, len(context)), context, context_mask)
             outputs.append(x)
         for downsample in self.downsamplers:
@@ -64,20 +64,23 @@ class DownBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """The coarsest level: residual block, transformer, residual block."""
+    """The coarsest level: residual block, transformer, residual block; or just the first."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         level = config.levels[-1]
-        self.attentions = _transformers(config, level, 1)
+        self.attentions = _transformers(config, level, 1 * config.mid_attention)
         self.resnets = nn.ModuleList(
-            _resnet(config, level.channels, level.channels) for _ in range(2)
+            _resnet(config, level.channels, level.channels)
+            for _ in range(2 if config.mid_attention else 1)
         )
 
     def forward(
-        self, x: Tensor, temb: Tensor, context: Tensor, context_mask: Tensor | None
+        self, x: Tensor, temb: Tensor, context: Tensor | None, context_mask: Tensor | None
     ) -> Tensor:
         x = self.resnets[0](x, temb)
+        if not self.attentions or context is None:
+            return x
         x = self.attentions[0](x, context, context_mask)
         return self.resnets[1](x, temb)
 
@@ -103,13 +106,13 @@ class UpBlock(nn.Module):
         x: Tensor,
         skips: list[Tensor],
         temb: Tensor,
-        context: Tensor,
+        context: Tensor | None,
         context_mask: Tensor | None,
     ) -> Tensor:
         """x (b c h w); takes one skip a layer off the end of ``skips``."""
         for i, resnet in enumerate(self.resnets):
             x = resnet(torch.cat([x, copies(skips.pop(), len(x))], dim=1), temb)
-            if self.attentions:
+            if self.attentions and context is not None:
                 x = self.attentions[i](x, context, context_mask)
         for upsample in self.upsamplers:
             # The size of the next skip, not twice this one: on the way down odd sizes round up.
@@ -184,10 +187,10 @@ class UNet(nn.Module):
                 all of them after each other, and what comes before the first attention, which
                 does not know the context, is computed once.
             c_noise: (b,) the network's time; it may be fractional.
-            cond: ``context`` (b n d) is needed always; ``context_mask`` (b n) is True where a token
-                may be attended to; ``vector`` is needed if the config has a class embedding, (b d)
-                for a projection and (b,) or (b 1) for an index or a timestep; ``concat``
-                (b c h w) joins x on the channels.
+            cond: ``context`` (b n d) is needed if anything attends; ``context_mask`` (b n) is True
+                where a token may be attended to; ``vector`` is needed if the config has a class
+                embedding, (b d) for a projection and (b,) or (b 1) for an index or a timestep;
+                ``concat`` (b c h w) joins x on the channels.
 
         Returns:
             (b out_channels h w) raw output, one for each context, in the dtype of the weights.
@@ -196,7 +199,8 @@ class UNet(nn.Module):
             ValueError: a condition is missing, of the wrong size, or not one that the model takes.
         """
         dtype = self.time_embedding.linear_1.weight.dtype
-        x, context = self._join(x, cond.concat).to(dtype), self._context(cond, len(x)).to(dtype)
+        x, context = self._join(x, cond.concat).to(dtype), self._context(cond, len(x))
+        context = None if context is None else context.to(dtype)
         mask = None if cond.context_mask is None else cond.context_mask.bool()[:, None, None, :]
         temb = self._embed_time(c_noise, self._vector(cond, len(x)), dtype)
 
@@ -204,8 +208,9 @@ class UNet(nn.Module):
         skips = [x]
         for block in self.down_blocks:
             skips += block(skips[-1], temb, context, mask)
-        temb = copies(temb, len(context))
-        x = self.mid_block(copies(skips[-1], len(context)), temb, context, mask)
+        batch = len(x) if context is None else len(context)
+        temb = copies(temb, batch)
+        x = self.mid_block(copies(skips[-1], batch), temb, context, mask)
         for block in self.up_blocks:
             x = block(x, skips, temb, context, mask)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
@@ -248,9 +253,13 @@ class UNet(nn.Module):
             )
         return joined
 
-    def _context(self, cond: Conditioning, batch: int) -> Tensor:
-        """The context (b n d), its mask checked too."""
+    def _context(self, cond: Conditioning, batch: int) -> Tensor | None:
+        """The context (b n d), its mask checked too; None if nothing attends."""
         dim, context, mask = self.hyper.context_dim, cond.context, cond.context_mask
+        if dim is None:
+            if context is not None:
+                raise ValueError("this U-Net takes no cond.context: nothing in it attends")
+            return None
         if context is None:
             raise ValueError(f"this U-Net needs cond.context ({batch} n {dim})")
         alone = cond.vector is None and cond.concat is None
@@ -293,7 +302,7 @@ def _transformers(config: UNetConfig, level: Level, count: int) -> nn.ModuleList
         Transformer2DModel(
             level.channels,
             level.heads,
-            config.context_dim,
+            config.context_dim or 0,
             layers=level.transformer_layers,
             groups=config.groups,
             use_linear_projection=config.use_linear_projection,

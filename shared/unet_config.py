@@ -26,7 +26,7 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "encoder_hid_dim_type": (None,),
     "mid_block_only_cross_attention": (None, False),
     "mid_block_scale_factor": (1,),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D"),
     "num_attention_heads": (None,),  # diffusers refuses it too: attention_head_dim is the number
     "only_cross_attention": (False,),
     "resnet_out_scale_factor": (1.0,),
@@ -89,12 +89,16 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """A checked configuration, its lists spelled out: ``levels`` from fine to coarse."""
+    """A checked configuration, its lists spelled out: ``levels`` from fine to coarse.
+
+    ``context_dim`` is None where nothing attends: then the network is convolutions only.
+    """
 
     in_channels: int
     out_channels: int
     levels: tuple[Level, ...]
-    context_dim: int
+    mid_attention: bool
+    context_dim: int | None
     groups: int
     eps: float
     downsample_padding: int
@@ -143,18 +147,21 @@ def parse_config(config: Mapping[str, Any]) -> UNetConfig:
     context_dims = _integers(values, "cross_attention_dim", count)
     transformer_layers = _integers(values, "transformer_layers_per_block", count)
     groups = _integer(values, "norm_num_groups")
+    mid_attention = config.get("mid_block_type") != "UNetMidBlock2D"
+    # By diffusers' rule the middle has the last level's heads and context.
+    attends = [down[i] or up[i] or (mid_attention and i == count - 1) for i in range(count)]
     for level, (width, level_heads) in enumerate(zip(channels, heads, strict=True)):
         if width % groups:
             raise UserError(
                 f"U-Net config: block_out_channels[{level}] = {width} must be a multiple of "
                 f"norm_num_groups = {groups}"
             )
-        if width % level_heads and (down[level] or up[level] or level == count - 1):
+        if width % level_heads and attends[level]:
             raise UserError(
                 f"U-Net config: block_out_channels[{level}] = {width} must be a multiple of the "
                 f"number of heads, attention_head_dim = {level_heads}"
             )
-    attending = {dim for i, dim in enumerate(context_dims) if down[i] or up[i] or i == count - 1}
+    attending = {dim for dim, does in zip(context_dims, attends, strict=True) if does}
     if len(attending) > 1:
         raise UserError(
             f"U-Net config: cross_attention_dim {context_dims} must have one value in all levels "
@@ -189,7 +196,8 @@ def parse_config(config: Mapping[str, Any]) -> UNetConfig:
             )
             for i in range(count)
         ),
-        context_dim=context_dims[-1],
+        mid_attention=mid_attention,
+        context_dim=next(iter(attending), None),
         groups=groups,
         eps=values["norm_eps"],
         downsample_padding=values["downsample_padding"],

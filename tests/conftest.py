@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from command import Duotone, Result
 
-import shared  # noqa: F401  (see shared/torchaudio_shim.py)
+import shared.devices  # first of all imports of torch; see shared/torchaudio_shim.py
+
+
+@pytest.fixture(autouse=True, scope="session")
+def float32_by_default() -> Iterator[None]:
+    """The same arithmetic on every machine: "auto" would be bfloat16 on some CPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared.devices, "_cpu_computes_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

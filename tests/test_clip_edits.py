@@ -16,6 +16,7 @@ from tiny_music import play_levels
 from audiodiff import MusicPipeline, long_clips
 from audiodiff.edit_settings import Edit, EditSettings, check_span, parse_span
 from audiodiff.editing import TASKS, Job, edit_clip, regenerated_steps, region_of
+from audiodiff.finish import faded_edge
 from audiodiff.joins import flux_at_joins, joined
 from audiodiff.labels import FRAME_SECONDS
 from audiodiff.likeness import like
@@ -241,6 +242,22 @@ def test_a_tone_goes_on_in_phase() -> None:
     made = joined(tone, start, other[:, start:end], True, True)
     assert bends(made) < 3
     assert np.abs(made).max() < 0.45 and np.sqrt((made**2).mean()) > 0.15
+
+
+def test_music_that_goes_on_does_not_dip_where_the_file_faded(pipeline: MusicPipeline) -> None:
+    ramp = np.sin(np.linspace(0, np.pi / 2, 220)) ** 2
+    for before in (False, True):
+        samples = tones(3)
+        assert faded_edge(samples, RATE, before) == 0
+        if before:
+            samples[:, :220] *= ramp
+        else:
+            samples[:, -220:] *= ramp[::-1]
+        assert faded_edge(samples, RATE, before) == 220
+        edit = Edit(**SOURCE, task="extend", added=1.0, before=before)
+        job = TASKS["extend"](sound(3).with_part(0, samples), edit, None)
+        assert (job.start, job.end) == ((0, 44320) if before else (132080, 176400))
+    assert faded_edge(np.zeros((2, RATE)), RATE) == faded_edge(samples[:, :900], RATE) == 0
 
 
 def test_the_spectrum_glides_over_a_join() -> None:

@@ -236,8 +236,8 @@ def test_a_student_begins_as_its_teacher(tiny_model: Path, rank: int) -> None:
 @pytest.mark.parametrize(
     "method, change, told",
     [
-        ("progressive", ("teacher_steps: 4", "teacher_steps: 6"), "doubled"),
-        ("progressive", ("steps: 1\n", "steps: 4\n"), "doubled"),
+        ("progressive", ("teacher_steps: 4", "teacher_steps: 6"), "times factor"),
+        ("progressive", ("steps: 1\n", "steps: 4\n"), "times factor"),
         ("guided", ("high: 5.0", "high: 1.0"), "nothing to distil"),
         ("guided", ("low: 1.0", "low: 0.5"), "at least 1"),
         ("consistency", ("stages: 2", "source: data"), "no guidance scale"),

@@ -10,6 +10,7 @@ from shared import parameterization as kinds
 from shared.conditioning import Conditioning
 from shared.denoiser import Denoiser
 from shared.distillation import (
+    coarse_steps,
     consistency_distillation_loss,
     consistency_training_loss,
     ddim_step,
@@ -20,7 +21,6 @@ from shared.distillation import (
     progressive_loss,
     progressive_target,
     pseudo_huber,
-    step_triples,
 )
 from shared.distillation.student import guided_by
 from shared.errors import UserError
@@ -113,32 +113,32 @@ def test_steps_of_single_samples_are_the_samplers_own():
         torch.testing.assert_close(ddim, sample_ddim(MIXTURE.denoise, x, grid))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4])
-def test_the_target_s_path_of_n_steps_is_the_teacher_s_of_2n(steps):
+@pytest.mark.parametrize(("steps", "factor"), [(1, 2), (2, 2), (4, 2), (2, 8)])
+def test_the_target_s_path_of_n_steps_is_the_teacher_s_of_2n(steps, factor):
     schedule = SCHEDULES["scaled linear"]
-    grid = trained(2 * steps, schedule).double()
+    grid = trained(factor * steps, schedule).double()
 
     def perfect(x, sigma):
         at = int((grid - sigma[0]).abs().argmin())
-        return progressive_target(MIXTURE.denoise, x, grid[at : at + 3].expand(len(x), 3))
+        return progressive_target(MIXTURE.denoise, x, grid[at : at + factor + 1].expand(len(x), -1))
 
     x = states()[1] * grid[0]
     there = sample_ddim(MIXTURE.denoise, x, grid)
-    torch.testing.assert_close(sample_ddim(perfect, x, grid[::2]), there, rtol=0, atol=1e-9)
+    torch.testing.assert_close(sample_ddim(perfect, x, grid[::factor]), there, rtol=0, atol=1e-9)
     # The loss knows it, and knows another: the teacher itself takes shorter steps.
     x0, noise = states(seed=1)
-    sigmas = step_triples(grid, torch.zeros(len(x0)))
+    sigmas = coarse_steps(grid, torch.zeros(len(x0)), factor)
     assert progressive_loss(perfect, MIXTURE.denoise, x0, noise, sigmas).max() < 1e-20
     assert progressive_loss(MIXTURE.denoise, MIXTURE.denoise, x0, noise, sigmas).mean() > 1e-4
 
 
 def test_every_step_of_the_student_is_drawn():
     grid = trained(8, SCHEDULES["cosine"])
-    drawn = step_triples(grid, torch.arange(64) / 64)
+    drawn = coarse_steps(grid, torch.arange(64) / 64)
     assert torch.equal(
         drawn.unique(dim=0).flip(0), torch.stack([grid[:-2:2], grid[1::2], grid[2::2]], 1)
     )
-    assert torch.equal(step_triples(grid, torch.tensor([1 - 1e-9]))[0], grid[-3:])
+    assert torch.equal(coarse_steps(grid, torch.tensor([1 - 1e-9]))[0], grid[-3:])
 
 
 def test_the_loss_of_a_network_that_predicts_v_is_that_of_its_output():

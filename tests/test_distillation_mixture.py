@@ -15,13 +15,13 @@ from shared import parameterization as kinds
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.distillation import (
+    coarse_steps,
     consistency_distillation_loss,
     consistency_training_loss,
     doubling_pairs,
     easy_pairs,
     guided_loss,
     progressive_loss,
-    step_triples,
 )
 from shared.guidance import with_scale
 from shared.samplers import sample_ddim, sample_lcm
@@ -86,7 +86,7 @@ def test_progressive_rounds_halve_the_steps(trained_denoiser, teacher_off):
         grid = trained(2 * steps, SCHEDULE)
 
         def levels(uniforms: Tensor, normals: Tensor, _: float, grid: Tensor = grid) -> Tensor:
-            return step_triples(grid, uniforms)
+            return coarse_steps(grid, uniforms)
 
         begun = begun_as(begun)
         learnt = fit(begun, progressive_loss, teacher, levels, steps=400, rate=2e-3)

@@ -47,7 +47,7 @@ def filled(
         SHAPE,
         torch.device("cpu"),
         start=start,
-        walk=fill(known, sampler, how),
+        walk=fill(known, sampler, how, FILLINGS[how.method].told),
         callback=callback,
     )
 
@@ -90,6 +90,11 @@ def test_a_sample_depends_on_its_seed_alone(how: FillSettings) -> None:
     for seed in SEEDS:
         alone = filled(how, seeds=[seed], sampler="dpm++2m-sde")
         torch.testing.assert_close(alone[0], together[seed])
+
+
+def test_a_network_that_is_told_nothing_is_no_good_for_every_method() -> None:
+    with pytest.raises(UserError, match="'concat' needs a network that is told"):
+        fill(KNOWN, "euler", FillSettings(method="concat"))
 
 
 @by_method

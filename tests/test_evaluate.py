@@ -43,17 +43,12 @@ from imagediff.judge import (
     view,
     vocabulary,
 )
-from imagediff.metrics import (
-    background_name,
-    frechet_distance,
-    paint_name,
-    psnr,
-)
+from imagediff.metrics import background_name, paint_name, psnr
 from imagediff.objects import BACKGROUNDS, FONT, TINTS, objects
 from imagediff.pipeline import ImagePipeline
 from imagediff.scenes import Scene
 from shared.errors import UserError
-from shared.statistics import mean_interval, wilson
+from shared.statistics import frechet_distance, mean_interval, wilson
 from shared.weights import save_component
 
 needs_font = pytest.mark.skipif(not FONT.exists(), reason="the emoji font is not installed")

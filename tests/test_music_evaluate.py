@@ -231,6 +231,7 @@ class Band:
         steps: int,
         guidance_scale: float,
         sampler: str,
+        schedule: str,
         guidance: GuidanceSettings,
         controls: Controls | None,
     ) -> Sequence[Any]:

@@ -21,11 +21,12 @@ from shared.distillation.consistency import (
     pseudo_huber,
 )
 from shared.distillation.guided import guided_loss
-from shared.distillation.progressive import progressive_loss, progressive_target, step_triples
+from shared.distillation.progressive import coarse_steps, progressive_loss, progressive_target
 from shared.distillation.steps import Loss, ddim_step, heun_step
 
 __all__ = [
     "Loss",
+    "coarse_steps",
     "consistency_distillation_loss",
     "consistency_training_loss",
     "ddim_step",
@@ -36,5 +37,4 @@ __all__ = [
     "progressive_loss",
     "progressive_target",
     "pseudo_huber",
-    "step_triples",
 ]

@@ -19,7 +19,7 @@ from shared.denoiser import Denoiser
 from shared.distillation.consistency import CONSISTENCY_LOSSES, LEVEL_PAIRS
 from shared.distillation.folder import check_out, copy_parts, save_student
 from shared.distillation.guided import guided_loss
-from shared.distillation.progressive import progressive_loss, step_triples
+from shared.distillation.progressive import coarse_steps, progressive_loss
 from shared.distillation.settings import (
     ConsistencyConfig,
     DistillConfig,
@@ -141,21 +141,27 @@ class StudentObjective(nn.Module):
 
 
 def distill_progressive(task: Task, config: ProgressiveConfig) -> None:
-    """Halve the teacher's steps, round after round, each student the next teacher.
+    """Divide the teacher's steps, round after round, each student the next teacher.
 
     Raises:
         UserError: the config, the data or the model is at fault, or ``out`` is in use.
     """
     begun = _begin(task, config)
-    teacher, steps = begun.teacher, config.teacher_steps // 2
+    teacher, steps = begun.teacher, config.teacher_steps // config.factor
     while steps >= config.steps:
-        grid = make_sigmas(config.schedule, 2 * steps, begun.schedule)
+        grid = make_sigmas(config.schedule, config.factor * steps, begun.schedule)
         wants = Student("progressive", steps, "ddim", config.schedule, _range(config))
         run = begun.run / f"{steps}-steps"
         teacher = _round(
-            begun, config, teacher, partial(_steps, grid), progressive_loss, wants, run
+            begun,
+            config,
+            teacher,
+            partial(_steps, grid, config.factor),
+            progressive_loss,
+            wants,
+            run,
         )
-        steps //= 2
+        steps //= config.factor
 
 
 def distill_guided(task: Task, config: GuidedConfig) -> None:
@@ -225,8 +231,8 @@ def _begin(task: Task, config: DistillConfig) -> _Begun:
     )
 
 
-def _steps(grid: Tensor, uniforms: Tensor, progress: float) -> Tensor:
-    return step_triples(grid, uniforms[:, 0])
+def _steps(grid: Tensor, factor: int, uniforms: Tensor, progress: float) -> Tensor:
+    return coarse_steps(grid, uniforms[:, 0], factor)
 
 
 def _range(config: DistillConfig) -> tuple[float, float]:

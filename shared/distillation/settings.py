@@ -77,23 +77,25 @@ class ProgressiveConfig(DistillConfig):
     """A run of ``distill progressive``: rounds, each as long as ``loop`` says.
 
     Attributes:
-        teacher_steps: DDIM steps of the first teacher; each round halves them.
+        teacher_steps: DDIM steps of the first teacher.
         steps: of the last student.
+        factor: by which each round divides them; the paper's is 2.
         schedule: the grid they walk; it has to be in even steps of the trained time.
     """
 
     teacher_steps: int = 32
     steps: int = 4
+    factor: int = 2
     schedule: Literal["trailing", "sgm-uniform"] = "trailing"
 
     def __post_init__(self) -> None:
-        doubled = self.steps
-        while 0 < doubled < self.teacher_steps:
-            doubled *= 2
-        if self.steps < 1 or doubled != self.teacher_steps or self.steps == self.teacher_steps:
+        reached = self.steps
+        while self.factor > 1 and 0 < reached < self.teacher_steps:
+            reached *= self.factor
+        if self.steps < 1 or reached != self.teacher_steps or self.steps == self.teacher_steps:
             raise UserError(
-                "teacher_steps must be steps doubled once or more, such as 32 for 4, not "
-                f"{self.teacher_steps} for {self.steps}"
+                "teacher_steps must be steps times factor, once or more, such as 32 for 4 with "
+                f"factor 2 or 8, not {self.teacher_steps} for {self.steps} with {self.factor}"
             )
 
 
