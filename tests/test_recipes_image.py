@@ -84,7 +84,7 @@ def test_a_day_is_as_long_as_its_time_line(run: Run, suffix: str):
 
 
 def test_guidance_brings_pictures_to_the_palette(run: Run):
-    figures, _ = run("palette", "navy", "orange")
+    figures, _ = run("palette", "gray")
     assert figures["with it"] < figures["distance to the palette without guidance, levels"]
 
 

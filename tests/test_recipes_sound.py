@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from recipe_runs import Run, runner
 from tiny_music import play_levels
@@ -17,6 +18,7 @@ from recipes import studio
 from recipes.colours import palette_of, read_palette
 from recipes.sound import cover_art, drawn_curve, glitch, palette_pad, spectrogram_art
 from shared.errors import UserError
+from shared.guidance import Guidance
 
 RATE = 44100
 
@@ -81,8 +83,9 @@ def test_the_bed_of_ambience_has_no_seam(run: Run):
 
 def test_a_morph_s_ends_are_the_sounds_themselves(run: Run, pipeline: MusicPipeline):
     figures, files = run("morph", "a slow waltz", "fast techno")
-    ends = pipeline(["a slow waltz", "fast techno"], seconds=1.5, seed=5, steps=3)
-    for clip, name in zip(ends, ("morph-1.wav", "morph-3.wav"), strict=True):
+    ends = (("a slow waltz", 5, "morph-1.wav"), ("fast techno", 6, "morph-3.wav"))
+    for prompt, seed, name in ends:
+        (clip,) = pipeline(prompt, seconds=1.5, seed=seed, steps=3)
         assert np.abs(sound(files[name]) - clip.samples).max() <= 2**-16
     assert figures["sound 1: distance to the first, nat"] == 0
     assert figures["sound 3: distance to the last, nat"] == 0
@@ -119,7 +122,7 @@ def test_the_chords_are_those_of_every_style(run: Run):
     assert len(figures) == 2
     for name in ("a-jazz-swing-trio.wav", "a-mellow-bossa-nova.wav"):
         spans = what_made(files[name])["sketch"]["chords"]["spans"]
-        assert [chord for _, _, chord in spans] == ["Am", "F"]
+        assert [chord for _, _, chord in spans][:2] == ["Am", "F"]
 
 
 def test_nothing_is_overwritten_unasked(run: Run, tmp_path: Path):
@@ -185,15 +188,32 @@ def test_a_drawn_line_is_read_and_held(run: Run, tmp_path: Path):
 
 
 def test_a_guided_spectrogram_is_liker_to_the_picture(run: Run, pipeline: MusicPipeline):
-    figures, _ = run("spectrogram_art")
-    front_end = pipeline.codec.front_end
-    (plain,) = pipeline("a cold metallic synth pad", seconds=1.5, seed=5, steps=3)
-    from audiodiff.sound_curves import band_hz
+    run("spectrogram_art")
+    codec = pipeline.codec
+    wanted = torch.full((codec.front_end.n_mels, 128), spectrogram_art.DARK)
+    wanted[20:40, 30:90] = spectrogram_art.BRIGHT
 
-    width = round(1.5 * RATE / front_end.hop_length)
-    target = spectrogram_art.laid_out(spectrogram_art.a_word(), band_hz(front_end).numpy(), width)
-    unguided = spectrogram_art.likeness(plain.samples, target, front_end)
-    assert figures["likeness, r"] > unguided + 0.05
+    def error(*guidances: Guidance) -> float:
+        seen = []
+        pipeline(
+            "a slow waltz", seconds=1.4, seed=5, steps=3, guidances=guidances,
+            callback=lambda step, x, sigma, denoised: seen.append(denoised),
+        )  # fmt: skip
+        return spectrogram_art.unlike(codec, wanted)(seen[0]).item()
+
+    assert error(spectrogram_art.towards(codec, wanted)) < error()
+
+
+def test_a_picture_lies_in_its_band_of_pitches():
+    picture = Image.new("L", (40, 30), 0)
+    picture.paste(255, (0, 0, 20, 15))  # above, to the left
+    bands = np.geomspace(50, 20_000, 64)
+    light = spectrogram_art.laid_out(picture, bands, 100)
+    middle = (spectrogram_art.LOWEST * spectrogram_art.HIGHEST) ** 0.5
+    above = (bands > 1.05 * middle) & (bands < spectrogram_art.HIGHEST)
+    assert (light[above, :45] == 1).all() and (light[:, 55:] == 0).all()
+    below = (bands < 0.95 * middle) | (bands > spectrogram_art.HIGHEST)
+    assert (light[below] == 0).all()
 
 
 def test_a_palette_s_chords_are_its_own(run: Run, tmp_path: Path):

@@ -6,15 +6,16 @@ import numpy as np
 
 from recipes import studio
 
+# Prompt, spectral centroid (Hz), seconds in which it falls by 30 dB.
 KIT = {
-    "kick": "a kick drum",
-    "snare": "a snare hit",
-    "clap": "a hand clap",
-    "closed-hat": "a closed hi-hat",
-    "open-hat": "an open hi-hat",
-    "low-tom": "a low tom",
-    "high-tom": "a high tom",
-    "crash": "a crash cymbal",
+    "kick": ("a kick drum", 250, 0.25),
+    "snare": ("a snare hit", 3500, 0.25),
+    "clap": ("a hand clap", 2200, 0.2),
+    "closed-hat": ("a closed hi-hat", 9500, 0.1),
+    "open-hat": ("an open hi-hat", 9000, 0.6),
+    "low-tom": ("a low tom", 400, 0.4),
+    "high-tom": ("a high tom", 800, 0.35),
+    "crash": ("a crash cymbal", 7000, 1.3),
 }
 BEAT = {  # sixteenths of a bar; x is a stroke
     "kick": "x.....x...x.....",
@@ -28,34 +29,46 @@ SECONDS = 1.6  # as long as the single drums that the model learnt from
 
 def main(argv: list[str] | None = None) -> studio.Figures:
     options = studio.parser(__file__, __doc__, "music")
-    options.add_argument("--tries", type=int, default=2, help="of each drum; the driest is kept")
+    options.add_argument("--tries", type=int, default=2, help="of each drum; the best is kept")
     args = studio.read(options, argv)
     drums = dict(list(KIT.items())[:3]) if args.quick else KIT
     paths = studio.files(args, *(f"{name}.wav" for name in drums), "beat.wav", "drum_kit.png")
 
+    from audiodiff.best import best_of_each
+    from audiodiff.inputs.asked import Asked
+    from audiodiff.inputs.read import read_sketch
     from audiodiff.one_shots import one_shot
 
     pipeline, kit, used, figures = studio.music(args.music_model), {}, [], {}
     rate = pipeline.codec.front_end.sample_rate
-    how = {"seconds": SECONDS, "count": args.tries, "seed": args.seed, "steps": args.steps}
     with studio.watched(args.steps * args.tries * len(drums)) as tick:
-        for (name, prompt), path in zip(drums.items(), paths, strict=False):
-            tries = pipeline(prompt, **how, callback=tick)
-            cuts = [0.9 * one_shot(clip.samples, rate, SECONDS) for clip in tries]
-            best = max(range(len(cuts)), key=lambda i: dryness(cuts[i], rate))
-            kit[name] = cuts[best]
-            used.append(tries[best].settings)
-            figures[f"{name}: share of energy in its first 0.2 s"] = dryness(cuts[best], rate)
-            studio.save_sound(path, cuts[best], rate, "cut to its sound", [tries[best].settings])
+        for (name, (prompt, hertz, fall)), path in zip(drums.items(), paths, strict=False):
+            # The words say which drum it is, and what they leave open is held by gradients.
+            asked = Asked(
+                brightness=str(hertz),
+                dynamics=f"0:-10 {fall}:-40 {SECONDS}:-60",
+                routes=["gradient"],
+            )
+            tries = pipeline(
+                prompt, seconds=SECONDS, count=args.tries, seed=args.seed, steps=args.steps,
+                sketch=read_sketch(asked, prompt, SECONDS).sketch, callback=tick,
+            )  # fmt: skip
+            (best,) = best_of_each(tries, len(tries))
+            kit[name] = 0.9 * one_shot(best.clip.samples, rate, SECONDS)
+            used.append(best.clip.settings)
+            studio.save_sound(path, kit[name], rate, "cut to its sound", used[-1:])
+            figures[f"{name}: where half its power lies, Hz"] = median_hz(kit[name], rate)
+            figures[f"{name}: seconds"] = kit[name].shape[1] / rate
     beat = played(kit, rate)
     studio.save_sound(paths[-2], beat, rate, "a beat on the drums beside it", used)
     studio.save_spectrograms(paths[-1], [*kit.items(), ("a beat", beat)], rate, columns=3)
     return studio.finish(paths, figures)
 
 
-def dryness(samples: np.ndarray, rate: int) -> float:
-    """The share of a sound's energy (c s) that lies in its first fifth of a second."""
-    return float(np.square(samples[:, : rate // 5]).sum() / max(np.square(samples).sum(), 1e-9))
+def median_hz(samples: np.ndarray, rate: int) -> float:
+    """The frequency below which half of a sound's power (c s) lies."""
+    power = np.square(np.abs(np.fft.rfft(samples.mean(axis=0)))).cumsum()
+    return float(np.searchsorted(power, power[-1] / 2) * rate / samples.shape[1])
 
 
 def played(kit: dict[str, np.ndarray], rate: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 
 from recipes import studio
 
-ENDS = ("a church bell", "a deep dark drone")
+ENDS = ("classical piano in C major, 90 bpm", "cinematic strings in C major, 90 bpm")
 STRENGTH = 0.6  # of the walk in the middle: what lies between two latents is no sound yet
 
 
@@ -33,7 +33,10 @@ def main(argv: list[str] | None = None) -> studio.Figures:
 
     pipeline = studio.music(args.music_model)
     rate, frames = pipeline.codec.front_end.sample_rate, pipeline.latent_frames(seconds)
-    plan = pipeline.plan(args.ends, seconds=seconds, seed=args.seed, steps=args.steps)
+    plan = [  # of two seeds, lest the ends be alike by chance
+        pipeline.plan(end, seconds=seconds, seed=args.seed + i, steps=args.steps)[0]
+        for i, end in enumerate(args.ends)
+    ]
     with studio.watched(args.steps * count) as tick, torch.inference_mode():
         ends = [
             from_file(Path(one.prompt), rate, round(seconds * rate))

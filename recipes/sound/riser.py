@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from recipes import studio
 
-QUIET, LOUD = -42.0, -10.0  # dB
-DARK, BRIGHT = 700.0, 7500.0  # Hz
+QUIET, LOUD = -40.0, 0.0  # dB, from the beginning to the end
+DARK, BRIGHT = 200.0, 6000.0  # Hz, likewise: where the middle of its power lies
+STEP = 0.7  # see shared.guidance.normalised_step
 
 
 def main(argv: list[str] | None = None) -> studio.Figures:
@@ -19,43 +22,58 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     bars = 1 if args.quick else args.bars
     clip_path, picture_path = paths = studio.files(args, "riser.wav", "riser.png")
 
-    from audiodiff.inputs.asked import Asked
-    from audiodiff.inputs.read import read_sketch
+    from audiodiff.long_clips import decode_mel
     from audiodiff.settings import check_wishes
+    from audiodiff.sound_curves import band_hz
+    from audiodiff.spectrogram import unpack
+    from shared.denoiser import DenoiseFn
+    from shared.guidance import Loss, gradient, normalised_step
 
     check_wishes(args.bpm, None, None, bars)
     seconds = bars * 4 * 60 / args.bpm
-    # The ear hears ratios: even steps of dB, and of octaves, which the straight lines between
-    # points come near to.
-    shares = np.linspace(0, 1, 9)
-    levels = [f"{s * seconds:.3f}:{QUIET + s * (LOUD - QUIET):.1f}" for s in shares]
-    centroids = [f"{s * seconds:.3f}:{DARK * (BRIGHT / DARK) ** s:.0f}" for s in shares]
-    asked = Asked(dynamics=" ".join(levels), brightness=" ".join(centroids))
-    outline = read_sketch(asked, args.prompt, seconds)
     pipeline = studio.music(args.music_model)
+    codec = pipeline.codec
+    octave = band_hz(codec.front_end).clamp(min=20).log2()[:, None]
+    hops = seconds * codec.front_end.sample_rate / codec.front_end.hop_length
+
+    def short_of(latents: Tensor) -> Tensor:
+        """How far the estimate is from even steps of dB and of octaves."""
+        mel = unpack(decode_mel(codec, latents, keep=False), codec.front_end)
+        power = mel.level.square() + 1e-9
+        share = (torch.arange(power.shape[-1]) / hops).clamp(max=1).to(power)
+        level = 10 * power.sum(1).log10() - (QUIET + share * (LOUD - QUIET))
+        middle = (power * octave.to(power)).sum(1) / power.sum(1)
+        wanted = np.log2(DARK) + share * np.log2(BRIGHT / DARK)
+        return (level / 6).square().mean(1) + ((middle - wanted) / 0.5).square().mean(1)
+
+    def guide(denoise: DenoiseFn) -> DenoiseFn:
+        return gradient(denoise, [Loss(short_of)], normalised_step(STEP), through_denoiser=False)
+
     with studio.watched(args.steps) as tick:
         (clip,) = pipeline(
-            args.prompt, seconds=seconds, seed=args.seed, steps=args.steps,
-            sketch=outline.sketch, loudness=outline.loudness(), callback=tick,
+            args.prompt, seconds=seconds, seed=args.seed, steps=args.steps, guidances=[guide],
+            callback=tick,
         )  # fmt: skip
-    clip.save(clip_path, overwrite=True)
-    studio.save_spectrograms(picture_path, [(args.prompt, clip.samples)], clip.sample_rate)
-    return studio.finish(paths, measured(clip.samples, clip.sample_rate))
+    rate, told = clip.sample_rate, "guided to rise by even steps of dB and of octaves"
+    studio.save_sound(clip_path, clip.samples, rate, told, [clip.settings])
+    studio.save_spectrograms(picture_path, [(args.prompt, clip.samples)], rate)
+    return studio.finish(paths, measured(clip.samples, rate))
 
 
 def measured(samples: np.ndarray, rate: int) -> studio.Figures:
     """How far it rises from its first quarter to its last, and when it is loudest."""
-    from audiodiff.loudness import loudness_curve
-    from audiodiff.sound_curves import measured as curve
+    from audiodiff.tempo import spectra
 
-    levels, centroid = loudness_curve(samples), curve(samples, "brightness")
-    quarter = len(levels) // 4
-    loudest = int(np.argmax(levels)) / len(levels) * samples.shape[1] / rate
+    centres = np.arange(1024, samples.shape[1] - 1024, 1024)
+    power = np.square(spectra(samples, 2048, centres))[:, 1:]
+    octave = np.log2(np.arange(1, power.shape[1] + 1) * rate / 2048)
+    level, middle = 10 * np.log10(power.sum(1) + 1e-12), (power * octave).sum(1) / power.sum(1)
+    quarter = len(centres) // 4
     return {
         "seconds": samples.shape[1] / rate,
-        "rise, dB": float(levels[-quarter:].mean() - levels[:quarter].mean()),
-        "rise, octaves": float(np.log2(centroid[-quarter:].mean() / centroid[:quarter].mean())),
-        "loudest, seconds before its end": samples.shape[1] / rate - loudest,
+        "rise, dB": float(level[-quarter:].mean() - level[:quarter].mean()),
+        "rise, octaves": float(middle[-quarter:].mean() - middle[:quarter].mean()),
+        "loudest, seconds before its end": (samples.shape[1] - centres[level.argmax()]) / rate,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from audiodiff.codec import MusicCodec
 from recipes import studio
+from shared.guidance import Guidance
 
 LOWEST, HIGHEST = 200.0, 12_000.0  # Hz: where the picture's bottom and top lie
 DARK, BRIGHT = -2.5, 2.5  # normalised log levels
@@ -25,13 +28,10 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     seconds = 1.5 if args.quick else args.seconds
     clip_path, picture_path = paths = studio.files(args, "heard.wav", "spectrogram_art.png")
 
-    from audiodiff.long_clips import decode_mel
     from audiodiff.plot import draw_spectrogram, stack
     from audiodiff.sound_curves import band_hz
     from imagediff.picture_file import open_picture
     from imagediff.pixels import to_rgb
-    from shared.denoiser import DenoiseFn
-    from shared.guidance import Loss, gradient, normalised_step
 
     shown = a_word() if args.picture is None else to_rgb(open_picture(args.picture)).convert("L")
     pipeline = studio.music(args.music_model)
@@ -42,16 +42,10 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     room = pipeline.latent_frames(seconds) * factor - width
     wanted = torch.from_numpy(np.pad(target, ((0, 0), (0, room)))) * (BRIGHT - DARK) + DARK
 
-    def unlike(latents: Tensor) -> Tensor:
-        levels = decode_mel(codec, latents, keep=False)[:, 0]
-        return (levels - wanted.to(levels)).square().mean((1, 2))
-
-    def guide(denoise: DenoiseFn) -> DenoiseFn:
-        return gradient(denoise, [Loss(unlike)], normalised_step(STEP), through_denoiser=False)
-
     with studio.watched(args.steps) as tick:
         (clip,) = pipeline(
-            args.prompt, seconds=seconds, seed=args.seed, steps=args.steps, guidances=[guide],
+            args.prompt, seconds=seconds, seed=args.seed, steps=args.steps,
+            guidances=[towards(codec, wanted)],
             callback=tick,
         )  # fmt: skip
     told = "its spectrogram was guided to a picture"
@@ -61,6 +55,25 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     page.paste(shown.convert("RGB").resize((heard.width - 68, heard.height - 48)), (52, 24))
     studio.save_picture(picture_path, stack([page, heard]), "shown, and heard", colours=64)
     return studio.finish(paths, {"likeness, r": likeness(clip.samples, target, codec.front_end)})
+
+
+def towards(codec: MusicCodec, wanted: Tensor) -> Guidance:
+    """Guidance towards a spectrogram's normalised log levels (f t)."""
+    from shared.guidance import Loss, gradient, normalised_step
+
+    loss = Loss(unlike(codec, wanted))
+    return lambda denoise: gradient(denoise, [loss], normalised_step(STEP), through_denoiser=False)
+
+
+def unlike(codec: MusicCodec, wanted: Tensor) -> Callable[[Tensor], Tensor]:
+    """How far latents (b z rows t) are from those levels (f t), as a function of them: (b,)."""
+    from audiodiff.long_clips import decode_mel
+
+    def loss(latents: Tensor) -> Tensor:
+        levels = decode_mel(codec, latents, keep=False)[:, 0]
+        return (levels - wanted.to(levels)).square().mean((1, 2))
+
+    return loss
 
 
 def a_word() -> Image.Image:
