@@ -7,11 +7,13 @@ folder to begin anew, as after a change of the models.
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from recipes import studio
+from shared.errors import UserError
 
 ROOT = Path(__file__).resolve().parent
 TILE = (400, 250)  # pixels that a recipe's picture has room in, each beneath its name
@@ -34,7 +36,11 @@ def main(argv: list[str] | None = None) -> studio.Figures:
             folder = args.out / name
             if not (folder / f"{name}.png").exists():
                 recipe = importlib.import_module(f"recipes.{kind}.{name}")
-                recipe.main([*common, "--out", str(folder), *["--quick"] * args.quick])
+                try:
+                    recipe.main([*common, "--out", str(folder), *["--quick"] * args.quick])
+                except UserError as error:  # a model that it needs is not there
+                    print(f"{name} is left out: {error}", file=sys.stderr)
+                    continue
             shown.append((name, folder / f"{name}.png"))
         if not args.only:
             args.sheets.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from shared.files import folder_paths, whole_file
 if TYPE_CHECKING:
     from audiodiff import MusicPipeline
     from imagediff import ImagePipeline
+    from imagediff.upscaler import Upscaler
     from shared.samplers import Callback
     from shared.settings import SampleSettings
 
@@ -30,7 +31,8 @@ QUICK_STEPS = 3
 
 
 def parser(file: str, doc: str | None, *arts: str) -> ArgumentParser:
-    """The options that every recipe has; ``arts`` are the models it takes, "music" and "image"."""
+    """The options that every recipe has; ``arts`` are the models it takes, "music", "image"
+    and "upscale"."""
     name = Path(file).stem
     made = ArgumentParser(prog=Path(file).name, description=(doc or "").splitlines()[0])
     default = Path("runs/recipes") / name
@@ -80,6 +82,14 @@ def pictures(model: str) -> ImagePipeline:
     from imagediff import ImagePipeline
 
     return ImagePipeline.load(model)
+
+
+@cache
+def upscaler(model: str) -> Upscaler:
+    """An upscaler, loaded once."""
+    from imagediff.upscaler import Upscaler
+
+    return Upscaler.load(model)
 
 
 @contextmanager

@@ -8,10 +8,22 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from recipe_runs import Run, runner
+from scipy.ndimage import binary_dilation
+from tiny_adapter import write_tiny_adapter
+from tiny_upscaler import tiny_upscaler
 
 from imagediff import ImagePipeline
+from imagediff.png import open_png, read_record
 from recipes import contact_sheets, studio
-from recipes.image import palette, seamless_pattern, sketch, sticker_sheet, story
+from recipes.image import (
+    mockup,
+    palette,
+    restoration,
+    seamless_pattern,
+    sketch,
+    sticker_sheet,
+    story,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +58,10 @@ def test_a_sticker_is_cut_out_with_an_edge(run: Run):
     assert made[64, 64, :3] == pytest.approx([200, 30, 30], abs=2)
     figures, files = run("sticker_sheet")
     assert len(figures) == 2
+    white, grey = torch.ones(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    framed = white.clone()
+    framed[..., 8:24, 8:24] = -1
+    assert [sticker_sheet.off_white(one).item() for one in (white, framed, grey)] == [0, 0, 1]
     with Image.open(files["sticker_sheet.png"]) as sheet:
         assert sheet.mode == "RGBA" and sheet.size == (2 * 64, 64)
 
@@ -109,6 +125,42 @@ def test_what_is_sketched_stays_where_it_is(run: Run):
     assert len(figures) == 1 and "strength-0.5.png" in files
 
 
+def test_a_product_stands_where_the_layout_says(
+    run: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_tiny_adapter(tiny_model, tmp_path / "adapted")
+    loaded = ImagePipeline.load(tmp_path / "adapted", "cpu", "float32")
+    monkeypatch.setattr(studio, "pictures", lambda _: loaded)
+    _, files = run("mockup", "a dog")
+    layout = read_record(*open_png(files["mockup-1.png"]))["layout"]
+    assert [region["what"] for region in layout] == ["a dog", "a bouquet of flowers"]
+    assert list(layout[0]["box"]) == [9, 8, 16, 19]  # of 32 by 32 pixels
+    # Off its backdrop only within the place: as much as can be.
+    page = Image.new("RGB", (100, 100), "pink")
+    page.paste("black", (28, 25, 78, 85))
+    assert mockup.off(page) > 1e5
+
+
+def test_scratches_are_found_and_nothing_else_is_touched(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = Image.new("RGB", (64, 64), (90, 120, 60))
+    ImageDraw.Draw(whole).ellipse((16, 16, 48, 48), (250, 250, 250))  # white, but no scratch
+    old = restoration.scratched(whole, seed=1)
+    shows = np.asarray(old, int)[..., 2] - np.asarray(whole)[..., 2] > 100  # not on the disc
+    found = restoration.scratches(old) > 0
+    assert found[shows].mean() > 0.9
+    assert not restoration.scratches(whole).any()
+    old.save(tmp_path / "old.png")
+    monkeypatch.setattr(studio, "upscaler", lambda _: tiny_upscaler())
+    _, files = run("restoration", str(tmp_path / "old.png"), "--prompt", "a red apple")
+    filled = np.asarray(Image.open(files["filled.png"]))
+    near = binary_dilation(found, iterations=2)
+    assert np.array_equal(filled[~near], np.asarray(old)[~near])
+    with Image.open(files["restored.png"]) as restored:
+        assert restored.size == (128, 128)
+
+
 def test_sheets_show_every_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -117,7 +169,7 @@ def test_sheets_show_every_recipe(
         kind: sorted(path.stem for path in (contact_sheets.ROOT / kind).glob("*.py"))
         for kind in contact_sheets.COLOURS
     }
-    assert len(names["sound"]) == 15
+    assert (len(names["sound"]), len(names["image"])) == (15, 8)
     for name in (name for kind in names.values() for name in kind):
         (tmp_path / name).mkdir()
         Image.new("RGB", (300, 100), "teal").save(tmp_path / name / f"{name}.png")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from recipes import studio
 
@@ -15,7 +17,9 @@ THINGS = (
 )  # fmt: skip
 EDGE = 5  # pixels of white around each
 SCALE = 2
-PAPER = 12  # levels by which paper differs from white, at most
+MARGIN = 0.09  # of each side that is guided to be paper
+STEP = 0.3  # see shared.guidance.normalised_step
+PAPER = 32  # levels by which what is paper may differ from it
 
 
 def main(argv: list[str] | None = None) -> studio.Figures:
@@ -25,17 +29,35 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     args = studio.read(options, argv)
     things = args.things[:2] if args.quick else args.things
     paths = studio.files(args, "sticker_sheet.png")
+    from shared.denoiser import DenoiseFn
+    from shared.guidance import Loss, gradient, normalised_step
+
     pipeline = studio.pictures(args.image_model)
-    prompts = [f"{thing} on a white background" for thing in things]
-    plan = pipeline.plan(prompts, seed=args.seed, steps=args.steps)
+
+    def guide(denoise: DenoiseFn) -> DenoiseFn:
+        loss = Loss(lambda latents: off_white(pipeline.codec.decode(latents)))
+        return gradient(denoise, [loss], normalised_step(STEP), through_denoiser=False)
+
+    plan = pipeline.plan(list(things), seed=args.seed, steps=args.steps)
     with studio.watched(args.steps * len(things)) as tick:
-        stickers = [sticker(picture) for picture in pipeline.generate(plan, tick)]
+        stickers = [
+            sticker(picture) for picture in pipeline.generate(plan, tick, guidances=[guide])
+        ]
     page = sheet(stickers, args.columns)
     studio.save_picture(paths[0], page, "stickers", plan)
     shares = [float((np.asarray(one.getchannel("A")) > 127).mean()) for one in stickers]
     return studio.finish(
         paths, {f"{thing}: share cut out": s for thing, s in zip(things, shares, strict=True)}
     )
+
+
+def off_white(images: Tensor) -> Tensor:
+    """How far the margin of pictures (b 3 h w) in [-1, 1] is from paper: (b,)."""
+    height, width = images.shape[2:]
+    margin = torch.ones(height, width, device=images.device)
+    margin[round(MARGIN * height) : round((1 - MARGIN) * height),
+           round(MARGIN * width) : round((1 - MARGIN) * width)] = 0  # fmt: skip
+    return ((1 - images).square().mean(1) * margin).sum((1, 2)) / margin.sum()
 
 
 def sticker(picture: Image.Image) -> Image.Image:
@@ -47,7 +69,7 @@ def sticker(picture: Image.Image) -> Image.Image:
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     paper = np.median(border, axis=0)
     away = gaussian_filter(np.abs(pixels - paper).max(axis=2), 1.0)
-    thing = binary_fill_holes(away > 2 * PAPER)
+    thing = binary_fill_holes(away > PAPER)
     parts, count = label(thing)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     if count:  # crumbs go
