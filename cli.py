@@ -10,6 +10,7 @@ import click
 
 from audiodiff import commands as audio
 from audiodiff import evaluate_commands as music_evaluations
+from audiodiff import training_commands as music_training
 from cli_edits import VERBS, evaluate_edit, is_sound
 from imagediff import commands as images
 from imagediff import upscale_commands
@@ -29,9 +30,9 @@ from shared.sampler_commands import Comparing, comparing_options, samplers
 Trainer = Callable[[Path, Path, Path, bool], None]
 
 TRAINERS: dict[str, dict[str, Trainer]] = {
-    "vae": {"image": images.train_vae, "music": audio.train_vae},
-    "vocoder": {"music": audio.train_vocoder},
-    "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
+    "vae": {"image": images.train_vae, "music": music_training.train_vae},
+    "vocoder": {"music": music_training.train_vocoder},
+    "diffusion": {"image": images.train_diffusion, "music": music_training.train_diffusion},
     "adapter": {"image": images.train_adapter},
     "upscaler": {"image": images.train_upscaler},
 }
@@ -187,7 +188,7 @@ def data() -> None:
 
 
 data.add_command(images.data_scenes)
-data.add_command(audio.data_music)
+data.add_command(music_training.data_music)
 
 
 @cli.group()
