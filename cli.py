@@ -158,7 +158,8 @@ def models(context: click.Context) -> None:
     found = find_models()
     width = max((len(model.name) for model in found), default=0)
     for model in found:
-        size = f"{model.size_bytes / 2**20:,.0f} MiB"
+        mebibytes = model.size_bytes / 2**20
+        size = f"{mebibytes:,.{0 if mebibytes >= 10 else 1}f} MiB"
         can = ", ".join(model.can) or "not usable yet"
         licence = model.licence or "licence not stated"
         click.echo(f"{model.name:{width}}  {size:>10}  {licence}  {can}  ({model.source})")
