@@ -163,6 +163,26 @@ def test_an_mp4_of_odd_size_shows_its_pictures(tmp_path: Path) -> None:
         assert float(container.streams.video[0].average_rate or 0) == 12.5
 
 
+def test_an_mp4_has_the_sound_that_it_is_given(tmp_path: Path) -> None:
+    from test_generation import SETTINGS
+
+    from imagediff.movies import Track, save_movie
+
+    time = np.arange(44100) / 44100
+    tone = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    track = Track(np.stack([tone, -tone]), 44100)
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    save_movie(frames, tmp_path / "x.mp4", 2, SETTINGS, sound=track)
+    with av.open(tmp_path / "x.mp4") as movie:
+        heard = np.concatenate([part.to_ndarray() for part in movie.decode(audio=0)], axis=1)
+    assert heard.shape[1] == pytest.approx(44100, abs=1024)  # AAC comes in pieces of so many
+    assert np.corrcoef(heard[0, :44100], tone[: heard.shape[1]])[0, 1] > 0.99
+    assert np.corrcoef(heard[1, :44100], tone[: heard.shape[1]])[0, 1] < -0.99
+    with pytest.raises(UserError, match=r"\.mp4 files do"):
+        save_movie(frames, tmp_path / "x.gif", 2, SETTINGS, sound=track)
+    assert not (tmp_path / "x.gif").exists()
+
+
 @pytest.mark.parametrize(
     "text, fragment",
     [

@@ -8,7 +8,7 @@ from recipes import studio
 
 VERSE = "rock with electric bass and drums in A minor"
 CHORUS = "energetic rock with distorted guitar, electric bass and drums in A minor"
-FILL = "a fast drum fill on toms and snare"
+FILL = "a rock drum solo, drums and percussion alone"
 BPM = 120.0
 
 
@@ -31,10 +31,13 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     beat, bars = 60 / BPM, 1 if args.quick else 2
     pipeline = studio.music(args.music_model)
     with studio.watched(3 * args.steps) as tick:
-        sections = pipeline(
-            [VERSE, CHORUS], seconds=4 * bars * beat, bpm=BPM, seed=args.seed, steps=args.steps,
-            callback=tick,
-        )  # fmt: skip
+        sections = [  # of two seeds, or the chorus would be the verse over again
+            pipeline(
+                prompt, seconds=4 * bars * beat, bpm=BPM, seed=args.seed + i, steps=args.steps,
+                callback=tick,
+            )[0]
+            for i, prompt in enumerate((VERSE, CHORUS))
+        ]  # fmt: skip
         song, rate = np.concatenate([s.samples for s in sections], axis=1), sections[0].sample_rate
         told = [section.settings for section in sections]
         studio.save_sound(plain, song, rate, "a verse, then a chorus", told)

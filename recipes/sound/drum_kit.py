@@ -29,7 +29,7 @@ SECONDS = 1.6  # as long as the single drums that the model learnt from
 
 def main(argv: list[str] | None = None) -> studio.Figures:
     options = studio.parser(__file__, __doc__, "music")
-    options.add_argument("--tries", type=int, default=2, help="of each drum; the best is kept")
+    options.add_argument("--tries", type=int, default=1, help="of each drum; the best is kept")
     args = studio.read(options, argv)
     drums = dict(list(KIT.items())[:3]) if args.quick else KIT
     paths = studio.files(args, *(f"{name}.wav" for name in drums), "beat.wav", "drum_kit.png")
