@@ -132,7 +132,7 @@ def test_a_product_stands_where_the_layout_says(
     loaded = ImagePipeline.load(tmp_path / "adapted", "cpu", "float32")
     monkeypatch.setattr(studio, "pictures", lambda _: loaded)
     _, files = run("mockup", "a dog")
-    layout = read_record(*open_png(files["mockup-1.png"]))["layout"]
+    layout = read_record(files["mockup-1.png"], open_png(files["mockup-1.png"])[1])["layout"]
     assert [region["what"] for region in layout] == ["a dog", "a bouquet of flowers"]
     assert list(layout[0]["box"]) == [9, 8, 16, 19]  # of 32 by 32 pixels
     # Off its backdrop only within the place: as much as can be.
@@ -155,7 +155,7 @@ def test_scratches_are_found_and_nothing_else_is_touched(
     monkeypatch.setattr(studio, "upscaler", lambda _: tiny_upscaler())
     _, files = run("restoration", str(tmp_path / "old.png"), "--prompt", "a red apple")
     filled = np.asarray(Image.open(files["filled.png"]))
-    near = binary_dilation(found, iterations=2)
+    near = np.asarray(binary_dilation(found, iterations=2), bool)
     assert np.array_equal(filled[~near], np.asarray(old)[~near])
     with Image.open(files["restored.png"]) as restored:
         assert restored.size == (128, 128)

@@ -59,11 +59,11 @@ def a_sketch() -> Image.Image:
     """What is taken if nothing is given: an apple in five strokes."""
     picture = Image.new("RGB", (128, 128), (165, 212, 245))
     draw = ImageDraw.Draw(picture)
-    draw.ellipse((34, 44, 94, 106), (205, 30, 40))
-    draw.arc((34, 44, 94, 106), 0, 360, (120, 10, 20), 3)
-    draw.line((64, 50, 68, 28), (100, 60, 30), 5)
-    draw.ellipse((68, 26, 92, 40), (60, 150, 60))
-    draw.line((46, 62, 50, 76), (255, 170, 170), 4)
+    draw.ellipse((18, 30, 108, 118), (205, 30, 40))
+    draw.arc((18, 30, 108, 118), 0, 360, (120, 10, 20), 3)
+    draw.line((63, 38, 68, 12), (100, 60, 30), 6)
+    draw.ellipse((68, 10, 100, 28), (60, 150, 60))
+    draw.line((36, 56, 42, 80), (255, 170, 170), 5)
     return picture
 
 

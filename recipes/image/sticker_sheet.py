@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,15 +70,15 @@ def sticker(picture: Image.Image) -> Image.Image:
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     paper = np.median(border, axis=0)
     away = gaussian_filter(np.abs(pixels - paper).max(axis=2), 1.0)
-    thing = binary_fill_holes(away > PAPER)
-    parts, count = label(thing)
+    thing = np.asarray(binary_fill_holes(away > PAPER))
+    parts, count = cast("tuple[np.ndarray, int]", label(thing))
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     if count:  # crumbs go
         thing = np.isin(parts, 1 + np.flatnonzero(sizes > 0.05 * sizes.max()))
-    grown = binary_fill_holes(binary_dilation(thing, iterations=SCALE * EDGE))
+    grown = np.asarray(binary_fill_holes(binary_dilation(thing, iterations=SCALE * EDGE)), float)
     inside = gaussian_filter(thing.astype(float), 1.0)[..., None]
     colour = inside * pixels + (1 - inside) * 255
-    alpha = 255 * gaussian_filter(np.asarray(grown, float), 1.0)
+    alpha = 255 * gaussian_filter(grown, 1.0)
     rgba = np.concatenate([colour, alpha[..., None]], axis=2)
     return Image.fromarray(rgba.round().clip(0, 255).astype(np.uint8), "RGBA")
 

@@ -6,16 +6,17 @@ import numpy as np
 
 from recipes import studio
 
-# Prompt, spectral centroid (Hz), seconds in which it falls by 30 dB.
+# Prompt, where the middle of its power lies when struck and at the end (Hz), and the seconds in
+# which it falls by 30 dB.
 KIT = {
-    "kick": ("a kick drum", 250, 0.25),
-    "snare": ("a snare hit", 3500, 0.25),
-    "clap": ("a hand clap", 2200, 0.2),
-    "closed-hat": ("a closed hi-hat", 9500, 0.1),
-    "open-hat": ("an open hi-hat", 9000, 0.6),
-    "low-tom": ("a low tom", 400, 0.4),
-    "high-tom": ("a high tom", 800, 0.35),
-    "crash": ("a crash cymbal", 7000, 1.3),
+    "kick": ("a kick drum", (180, 55), 0.25),
+    "snare": ("a snare hit", (1800, 3500), 0.2),
+    "clap": ("a hand clap", (1500, 1500), 0.15),
+    "closed-hat": ("a closed hi-hat", (9000, 9500), 0.06),
+    "open-hat": ("an open hi-hat", (8000, 9500), 0.5),
+    "low-tom": ("a low tom", (220, 110), 0.3),
+    "high-tom": ("a high tom", (420, 240), 0.25),
+    "crash": ("a crash cymbal", (5000, 8000), 1.0),
 }
 BEAT = {  # sixteenths of a bar; x is a stroke
     "kick": "x.....x...x.....",
@@ -29,33 +30,29 @@ SECONDS = 1.6  # as long as the single drums that the model learnt from
 
 def main(argv: list[str] | None = None) -> studio.Figures:
     options = studio.parser(__file__, __doc__, "music")
-    options.add_argument("--tries", type=int, default=1, help="of each drum; the best is kept")
+    options.add_argument("--tries", type=int, default=1, help="of each; the shortest is kept")
     args = studio.read(options, argv)
     drums = dict(list(KIT.items())[:3]) if args.quick else KIT
     paths = studio.files(args, *(f"{name}.wav" for name in drums), "beat.wav", "drum_kit.png")
 
-    from audiodiff.best import best_of_each
-    from audiodiff.inputs.asked import Asked
-    from audiodiff.inputs.read import read_sketch
     from audiodiff.one_shots import one_shot
+    from audiodiff.shaping import shaped
 
     pipeline, kit, used, figures = studio.music(args.music_model), {}, [], {}
     rate = pipeline.codec.front_end.sample_rate
     with studio.watched(args.steps * args.tries * len(drums)) as tick:
-        for (name, (prompt, hertz, fall)), path in zip(drums.items(), paths, strict=False):
-            # The words say which drum it is, and what they leave open is held by gradients.
-            asked = Asked(
-                brightness=str(hertz),
-                dynamics=f"0:-10 {fall}:-40 {SECONDS}:-60",
-                routes=["gradient"],
-            )
+        for (name, (prompt, (struck, rung), fall)), path in zip(drums.items(), paths, strict=False):
+            # The words say which drum it is; what they leave open is held by guidance.
+            levels = ((0, 0.0), (fall, -30.0), (SECONDS, -60.0))
+            guidance = shaped(pipeline.codec, levels, ((0, struck), (fall, rung)))
             tries = pipeline(
-                prompt, seconds=SECONDS, count=args.tries, seed=args.seed, steps=args.steps,
-                sketch=read_sketch(asked, prompt, SECONDS).sketch, callback=tick,
+                prompt, seconds=SECONDS, count=args.tries, seed=args.seed + len(kit),
+                steps=args.steps, guidances=[guidance], callback=tick,
             )  # fmt: skip
-            (best,) = best_of_each(tries, len(tries))
-            kit[name] = 0.9 * one_shot(best.clip.samples, rate, SECONDS)
-            used.append(best.clip.settings)
+            cuts = [0.9 * one_shot(clip.samples, rate, SECONDS) for clip in tries]
+            best = min(range(len(cuts)), key=lambda i: cuts[i].shape[1])  # dies away soonest
+            kit[name] = cuts[best]
+            used.append(tries[best].settings)
             studio.save_sound(path, kit[name], rate, "cut to its sound", used[-1:])
             figures[f"{name}: where half its power lies, Hz"] = median_hz(kit[name], rate)
             figures[f"{name}: seconds"] = kit[name].shape[1] / rate

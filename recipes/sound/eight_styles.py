@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     from audiodiff.inputs.read import read_sketch
     from audiodiff.kept import kept
 
-    asked = Asked(chords=args.chords)
+    asked = Asked(chords=args.chords, routes=["chords=both"])
 
     pipeline = studio.music(args.music_model)
     shown, figures = [], {}

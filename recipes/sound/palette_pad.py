@@ -32,11 +32,14 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     chords, prompt = chords_of(palette), words_of(palette)
     times = [sum(beats for _, beats in chords[:i]) * 60 / bpm for i in range(len(chords))]
     bright = [
-        f"{time:.2f}:{700 * 6 ** (sum(colour) / 765):.0f}"  # light colours sound bright
+        f"{time:.2f}:{500 * 6 ** (sum(colour) / 765):.0f}"  # light colours sound bright
         for time, (_, colour) in zip(times, palette, strict=True)
     ]
     asked = Asked(
-        chords=" ".join(f"{name}:{beats:g}" for name, beats in chords), brightness=" ".join(bright)
+        chords=" ".join(f"{name}:{beats:g}" for name, beats in chords),
+        brightness=" ".join(bright),
+        routes=["chords=both"],
+        weights=["brightness=0.4"],
     )
     outline = read_sketch(asked, prompt, 60 * BEATS / bpm, bpm)
     pipeline = studio.music(args.music_model)

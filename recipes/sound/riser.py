@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from recipes import studio
 
 QUIET, LOUD = -40.0, 0.0  # dB, from the beginning to the end
 DARK, BRIGHT = 200.0, 6000.0  # Hz, likewise: where the middle of its power lies
-STEP = 0.7  # see shared.guidance.normalised_step
 
 
 def main(argv: list[str] | None = None) -> studio.Figures:
@@ -22,36 +19,16 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     bars = 1 if args.quick else args.bars
     clip_path, picture_path = paths = studio.files(args, "riser.wav", "riser.png")
 
-    from audiodiff.long_clips import decode_mel
     from audiodiff.settings import check_wishes
-    from audiodiff.sound_curves import band_hz
-    from audiodiff.spectrogram import unpack
-    from shared.denoiser import DenoiseFn
-    from shared.guidance import Loss, gradient, normalised_step
+    from audiodiff.shaping import shaped
 
     check_wishes(args.bpm, None, None, bars)
     seconds = bars * 4 * 60 / args.bpm
     pipeline = studio.music(args.music_model)
-    codec = pipeline.codec
-    octave = band_hz(codec.front_end).clamp(min=20).log2()[:, None]
-    hops = seconds * codec.front_end.sample_rate / codec.front_end.hop_length
-
-    def short_of(latents: Tensor) -> Tensor:
-        """How far the estimate is from even steps of dB and of octaves."""
-        mel = unpack(decode_mel(codec, latents, keep=False), codec.front_end)
-        power = mel.level.square() + 1e-9
-        share = (torch.arange(power.shape[-1]) / hops).clamp(max=1).to(power)
-        level = 10 * power.sum(1).log10() - (QUIET + share * (LOUD - QUIET))
-        middle = (power * octave.to(power)).sum(1) / power.sum(1)
-        wanted = np.log2(DARK) + share * np.log2(BRIGHT / DARK)
-        return (level / 6).square().mean(1) + ((middle - wanted) / 0.5).square().mean(1)
-
-    def guide(denoise: DenoiseFn) -> DenoiseFn:
-        return gradient(denoise, [Loss(short_of)], normalised_step(STEP), through_denoiser=False)
-
+    guidance = shaped(pipeline.codec, ((0, QUIET), (seconds, LOUD)), ((0, DARK), (seconds, BRIGHT)))
     with studio.watched(args.steps) as tick:
         (clip,) = pipeline(
-            args.prompt, seconds=seconds, seed=args.seed, steps=args.steps, guidances=[guide],
+            args.prompt, seconds=seconds, seed=args.seed, steps=args.steps, guidances=[guidance],
             callback=tick,
         )  # fmt: skip
     rate, told = clip.sample_rate, "guided to rise by even steps of dB and of octaves"
