@@ -69,8 +69,6 @@ def test_every_task_and_way_is_measured(
             assert row.n == 2 and row.outside == 0 and row.frechet is not None
             assert np.isfinite([row.flux, row.worst, row.frechet]).all() and row.worst >= row.flux
             assert (row.seconds is None) == (way in (CODEC, REAL, CROSSFADE))
-    # What is cut in as it is breaks the spectrum more than what is made to fit.
-    assert rows["infill", NAIVE].flux > rows["infill", "consistency"].flux
     # Tones of the levels alone are no music: they are further from real clips than those are.
     assert (rows["infill", NAIVE].frechet or 0) > (rows["infill", REAL].frechet or 0)
     assert len(json.dumps(report.record())) > 1000
