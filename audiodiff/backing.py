@@ -127,9 +127,20 @@ def check_length(backing: Backing, seconds: float | None) -> None:
 
 
 def laid_down(outline: Outline, backing: Backing) -> Outline:
-    """The outline with the clip's beats and chords, where it has no others, and its length."""
+    """The outline with the clip's beats and chords, where it has no others, and its length.
+
+    Raises:
+        UserError: a rhythm was given that beats at another tempo.
+    """
     ground, seconds = backing.ground, backing.seconds
     sketch = outline.sketch or Sketch()
+    if sketch.rhythm is not None and ground.tempo is not None:
+        asked = sketch.rhythm.tempo
+        if not same_tempo(ground.tempo, asked, octaves=True, tolerance=SAME_TEMPO):
+            raise UserError(
+                f"--rhythm beats at {asked:.1f}, which contradicts --with {str(backing.path)!r}: "
+                f"that beats at {ground.tempo:.1f}; leave one out"
+            )
     notes = [f"{str(backing.path)!r} has {ground.told()}"]
     if sketch.chords is None and ground.chords:
         sketch = replace(sketch, chords=Chords(spans=ground.chords, by=BEST_BY["chords"]))

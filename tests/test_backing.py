@@ -119,6 +119,8 @@ def test_a_mix_and_its_part_are_written_told_and_made_again(
         (["--with", "../x.wav", "--loop", "2"], ["--with", "--loop"]),
         (["--with", "../x.wav", "--bpm", "97"], ["--bpm 97 contradicts --with", "beats at 1"]),
         (["--with", "../x.wav", "--part-level", "99"], ["-24 to 24 dB"]),
+        (["--with", "../x.wav", "--rhythm", "x...", "--meter", "x"], ["no meter"]),
+        (["--with", "../x.wav", "--rhythm", "../slow.wav"], ["--rhythm beats at", "--with"]),
         (["--save-part"], ["--with FILE"]),
         (["--part-level", "3"], ["--with FILE"]),
         (["--only", "kazoo"], ["part 'kazoo'", "drums"]),
@@ -126,6 +128,7 @@ def test_a_mix_and_its_part_are_written_told_and_made_again(
 )
 def test_what_cannot_be_is_refused(duotone: Duotone, args: list, fragments: list) -> None:
     soundfile.write("../x.wav", backing().T, RATE)
+    soundfile.write("../slow.wav", backing(8.0, 95.0).T, RATE)
     soundfile.write("../silent.wav", np.zeros((RATE, 2)), RATE)
     Path("../text.wav").write_text("hello")
     refused(duotone("music", "a bass line", *args), *fragments)
@@ -150,5 +153,6 @@ def test_a_part_is_named_and_the_others_are_kept_away() -> None:
     own = Timbre(mean=(0.0,), spread=(1.0,), by="gradient")
     kept = alone("drums", "techno", "hiss", Sketch(like=own))
     assert kept.sketch.like is own and kept.negative_prompt == "hiss"
+    assert alone("drums", " ", "", None).prompt == " "  # which is refused as it always is
     with pytest.raises(UserError, match="kazoo"):
         alone("kazoo", "techno", "", None)
