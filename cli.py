@@ -10,6 +10,7 @@ import click
 
 from audiodiff import commands as audio
 from audiodiff import evaluate_commands as music_evaluations
+from audiodiff import training_commands as music_training
 from cli_edits import VERBS, evaluate_edit, is_sound
 from imagediff import commands as images
 from imagediff import upscale_commands
@@ -29,9 +30,9 @@ from shared.sampler_commands import Comparing, comparing_options, samplers
 Trainer = Callable[[Path, Path, Path, bool], None]
 
 TRAINERS: dict[str, dict[str, Trainer]] = {
-    "vae": {"image": images.train_vae, "music": audio.train_vae},
-    "vocoder": {"music": audio.train_vocoder},
-    "diffusion": {"image": images.train_diffusion, "music": audio.train_diffusion},
+    "vae": {"image": images.train_vae, "music": music_training.train_vae},
+    "vocoder": {"music": music_training.train_vocoder},
+    "diffusion": {"image": images.train_diffusion, "music": music_training.train_diffusion},
     "adapter": {"image": images.train_adapter},
     "upscaler": {"image": images.train_upscaler},
 }
@@ -157,7 +158,8 @@ def models(context: click.Context) -> None:
     found = find_models()
     width = max((len(model.name) for model in found), default=0)
     for model in found:
-        size = f"{model.size_bytes / 2**20:,.0f} MiB"
+        mebibytes = model.size_bytes / 2**20
+        size = f"{mebibytes:,.{0 if mebibytes >= 10 else 1}f} MiB"
         can = ", ".join(model.can) or "not usable yet"
         licence = model.licence or "licence not stated"
         click.echo(f"{model.name:{width}}  {size:>10}  {licence}  {can}  ({model.source})")
@@ -187,7 +189,7 @@ def data() -> None:
 
 
 data.add_command(images.data_scenes)
-data.add_command(audio.data_music)
+data.add_command(music_training.data_music)
 
 
 @cli.group()

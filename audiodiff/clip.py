@@ -13,6 +13,7 @@ import numpy as np
 from audiodiff.audio_file import FORMATS, Tags, read_parameters, read_record, write_audio
 from audiodiff.edit_settings import EditSettings
 from audiodiff.loop_points import LoopPoints, loop_points
+from audiodiff.mix_settings import MixSettings
 from audiodiff.settings import MusicSettings
 from audiodiff.wishes import wishes_of
 from shared import provenance
@@ -59,7 +60,7 @@ class Clip:
 
 
 def read_settings(path: Path) -> MusicSettings:
-    """The settings in the audio file at ``path``; those of an edit if it is one.
+    """The settings in the audio file at ``path``; those of an edit or a mix if it is one.
 
     Raises:
         UserError: it has no record of Duotone's, or a broken one.
@@ -67,14 +68,17 @@ def read_settings(path: Path) -> MusicSettings:
     record = read_record(path)
     if record is None:
         raise UserError(f"{str(path)!r} has no record of Duotone's, so it cannot be made again")
-    return provenance.from_json(record, EditSettings if _is_edit(record) else MusicSettings)
+    return provenance.from_json(record, _kind(record))
 
 
-def _is_edit(record: str) -> bool:
+def _kind(record: str) -> type[MusicSettings]:
     try:
-        return "task" in json.loads(record)
+        names = {*json.loads(record)}
     except (ValueError, TypeError, RecursionError):  # told when it is read
-        return False
+        return MusicSettings
+    if "task" in names:
+        return EditSettings
+    return MixSettings if "backing" in names else MusicSettings
 
 
 def what_made(path: Path) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from audiodiff import edit_commands
 from audiodiff.control_options import METER, asked_controls, control_options
 from audiodiff.edit_settings import EditSettings
+from audiodiff.mix_settings import MixSettings
 from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from shared.comparison import parse_comparison
 from shared.console import (
@@ -29,7 +29,6 @@ from shared.console import (
     say,
     schedule_option,
     show,
-    workers_option,
 )
 from shared.errors import UserError
 from shared.sampler_commands import Comparing
@@ -62,6 +61,12 @@ from shared.settings import GuidanceSettings
     metavar="N",
     help="Make N of each clip, with as many seeds, and keep the one that holds its controls best.",
 )
+@click.option("--only", metavar="PART", help="A single part: drums, bass, piano, flute, ...")
+@click.option(
+    "--with", "along", type=FILE, help="A recording to add a part to; both are written together."
+)
+@click.option("--part-level", type=float, default=0.0, help="Of --with: dB over the recording.")
+@click.option("--save-part", is_flag=True, help="Of --with: the part alone beside it.")
 @click.option("--report", is_flag=True, help="Print how well each control was kept.")
 @all_of(model_options, quality_option, json_option("clip"), overwrite_option)
 def music(
@@ -85,6 +90,10 @@ def music(
     sample_rate: int | None,
     loudness: float | None,
     best_of: int | None,
+    only: str | None,
+    along: Path | None,
+    part_level: float,
+    save_part: bool,
     report: bool,
     model: str,
     device: str,
@@ -96,10 +105,12 @@ def music(
     import secrets
 
     from audiodiff.audio_file import FORMATS
+    from audiodiff.backing import laid_down, mix_settings, read_along, save_mix, save_part_alone
     from audiodiff.controls_midi import has_controls
     from audiodiff.controls_midi import save_controls as save_midi
     from audiodiff.inputs.read import read_sketch
     from audiodiff.settings import check_output
+    from audiodiff.stems import alone, heard_only
     from shared.files import output_paths, slug
     from shared.models import find_model
     from shared.settings import check_count
@@ -118,15 +129,33 @@ def music(
         guidance=guidance,
         quality=quality,
     )
+    backing = None
+    if along is not None:
+        backing = read_along(along, seconds, bpm, meter, loop, part_level)
+        seconds, rate = backing.seconds, backing.sample_rate
+        sample_rate = rate if sample_rate is None else sample_rate
+    elif save_part or part_level:
+        raise UserError("--save-part and --part-level are about the part that --with FILE adds")
+    name = slug(prompt)
     outline = read_sketch(asked_controls(), prompt, seconds, bpm, key, meter, loop)
+    if backing is not None:
+        outline = laid_down(outline, backing)
+        key = key or (backing.ground.key and backing.ground.key.name)
+    if only is not None:
+        part = alone(only, prompt, negative_prompt, outline.sketch)
+        prompt, negative_prompt = part.prompt, part.negative_prompt
+        outline, name = replace(outline, sketch=part.sketch), f"{name}-{slug(only)}"
     if best_of is not None:
         outline.check_controlled(prompt, key)
     each = best_of or 1
     first = secrets.randbelow(2**31) if seed is None else seed
     seeds = [str(first + i * each) for i in range(count)]
     chosen = "" if best_of is None else f"-best-of-{best_of}"
-    names = [f"{slug(prompt)}-{s}{chosen}" for s in seeds]
+    names = [f"{name}-{s}{chosen}" for s in seeds]
     paths = output_paths(output, names, seeds, list(FORMATS), overwrite)
+    parts = [path.with_stem(f"{path.stem}-part") for path in paths] if save_part else []
+    for path in parts:
+        output_paths(path, [""], [""], list(FORMATS), overwrite)
     if save_controls:
         for path in paths:
             output_paths(path.with_suffix(".mid"), [""], [""], [".mid"], overwrite)
@@ -162,6 +191,8 @@ def music(
         sample_rate=sample_rate,
         loudness=loudness,
     )
+    if backing is not None:
+        plan = [mix_settings(one, backing, part_level) for one in plan]
     if save_controls and not has_controls(plan[0]):
         raise UserError("there are no controls to save: state a tempo, chords, a tune or a rhythm")
     about = pipeline.remarks(prompt, outline.bpm, key, outline.meter, loop)
@@ -170,14 +201,26 @@ def music(
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
         clips = pipeline.generate(plan, callback=lambda *_: advance(bar))
         listening = as_json or report or best_of is not None
-        for path, best in zip(paths, best_of_each(clips, each, listening), strict=True):
-            best.clip.save(path, overwrite)
+        for number, best in enumerate(best_of_each(clips, each, listening)):
+            path = paths[number]
+            if backing is None:
+                best.clip.save(path, overwrite)
+            else:
+                save_mix(path, best.clip, backing.at(best.clip.sample_rate), overwrite)
+            if parts:
+                save_part_alone(parts[number], best.clip, overwrite)
             if save_controls:
                 save_midi(path.with_suffix(".mid"), best.clip.settings, overwrite)
             record = {"path": str(path)} | best.clip.settings.record() | best.record()
+            heard = {}
+            if only is not None and listening:
+                heard = {"only": heard_only(only, best.clip)}
+                record |= {"kept": {**best.kept, **heard}}
             bar.write(json.dumps(record) if as_json else str(path), file=sys.stdout)
+            if parts and not as_json:
+                bar.write(str(parts[number]), file=sys.stdout)
             if report and not as_json:
-                for line in told(best.kept) or ["no control was given"]:
+                for line in told({**best.kept, **heard}) or ["no control was given"]:
                     bar.write(f"  {line}", file=sys.stdout)
 
 
@@ -225,8 +268,10 @@ def replay(
         UserError: it has no record, or what is needed is not here.
     """
     from audiodiff.audio_file import FORMATS, read_audio
+    from audiodiff.backing import samples_of, save_mix
     from audiodiff.clip import difference, read_settings
     from shared.files import output_paths
+    from shared.sources import found
 
     original, _ = read_audio(file)
     recorded = read_settings(file)
@@ -262,11 +307,23 @@ def replay(
         sample_rate=recorded.sample_rate,
         loudness=recorded.loudness,
     )
+    along = None
+    if isinstance(recorded, MixSettings):
+        along = samples_of(found(file, recorded.backing, recorded.backing_hash), recorded)
+        settings = MixSettings(
+            **vars(settings),
+            backing=recorded.backing,
+            backing_hash=recorded.backing_hash,
+            balance=recorded.balance,
+        )
     for change in recorded.changes(settings):
         say(f"Note: {change}")
     with progress(settings.steps, "step") as bar:
         (clip,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
-    clip.save(path, overwrite)
+    if along is None:
+        clip.save(path, overwrite)
+    else:
+        save_mix(path, clip, along, overwrite)
     click.echo(path)
     # As read back: files keep 16 bits of a sample, or less.
     click.echo(difference(original, read_audio(path)[0]))
@@ -323,51 +380,3 @@ def compare_samplers(prompt: str, seconds: float | None, comparing: Comparing) -
     with whole_file(sheet, comparing.overwrite) as file:
         stack(drawn, columns=len(comparison.steps)).save(file, format="PNG")
     click.echo(sheet)
-
-
-@click.command("music")
-@click.option("--out", type=FILE, required=True, help="Folder to write.")
-@click.option("--hours", type=float, required=True, help="Hours of music in the end.")
-@click.option("--soundfont", type=FILE, help="A .sf2 file; by default FluidR3 GM of the system.")
-@click.option("--seed", default=0, show_default=True, help="Which series of pieces.")
-@click.option("--seconds", default=16.0, show_default=True, help="Length of a clip.")
-@workers_option
-def data_music(
-    out: Path, hours: float, soundfont: Path | None, seed: int, seconds: float, workers: int
-) -> None:
-    """Compose and render captioned clips into a folder with metadata.jsonl."""
-    from audiodiff.corpus import write_corpus
-
-    with ExitStack() as stack:
-        bars = []  # drawn when there is something to count
-
-        def report(done: int, count: int) -> None:
-            if not bars:
-                bars.append(stack.enter_context(progress(count, "clip")))
-            advance(bars[0], done)
-
-        write_corpus(
-            out, hours, soundfont, seed=seed, seconds=seconds, progress=report, workers=workers
-        )
-    click.echo(out)
-
-
-def train_vae(config: Path, data: Path, out: Path, resume: bool) -> None:
-    """Train an autoencoder: spectrograms to latents and back."""
-    from audiodiff.train_vae import train_vae
-
-    train_vae(config, data, out, resume)
-
-
-def train_vocoder(config: Path, data: Path, out: Path, resume: bool) -> None:
-    """Train a vocoder: spectrograms to samples."""
-    from audiodiff.train_vocoder import train_vocoder
-
-    train_vocoder(config, data, out, resume)
-
-
-def train_diffusion(config: Path, data: Path, out: Path, resume: bool) -> None:
-    """Train a text-to-music denoiser in an autoencoder's latents."""
-    from audiodiff.train_diffusion import train_diffusion
-
-    train_diffusion(config, data, out, resume)

@@ -52,6 +52,7 @@ control_options = all_of(
     _control("--brightness", "CURVE", "Spectral centroid: SECONDS:Hz '0:800 6:4000', or one."),
     _control("--stereo-width", "CURVE", "SECONDS:WIDTH, 0 (mono) to 1."),
     _control("--noisiness", "CURVE", "Spectral flatness: SECONDS:SHARE, 0 (tones) to 1 (noise)."),
+    _control("--onset-density", "CURVE", "SECONDS:ONSETS, how many sounds begin in a second."),
     _handling("--weight", "weights", "CONTROL=W", "How much it counts: melody=1.5; 1 is plain."),
     _handling("--span", "spans", "CONTROL=FROM:TO", "Seconds in which it counts: melody=2:4."),
     _handling(

@@ -20,6 +20,7 @@ from audiodiff.edit_settings import (
     parse_span,
 )
 from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
+from audiodiff.sketch import Sketch, Timbre
 from shared.console import Evaluating, Making, advance, progress, say
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
@@ -178,9 +179,10 @@ def replay(
     from shared.files import output_paths
 
     source = read_sound(found(file, recorded.source, recorded.source_hash))
-    other = None
+    second = None
     if recorded.other is not None:
-        other = read_sound(found(file, recorded.other, recorded.other_hash))
+        second = found(file, recorded.other, recorded.other_hash)
+    other, like = _second(recorded, second)
     own = sorted(suffixes_for(file), key=lambda suffix: suffix != file.suffix.lower())
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], own, overwrite)
     check_holds(path.suffix.lower(), source)
@@ -208,7 +210,7 @@ def replay(
         as_json=False,
         overwrite=overwrite,
     )
-    plan, made = _planned(pipeline, source, other, recorded.prompt, edit, making)
+    plan, made = _planned(pipeline, source, other, like, recorded.prompt, edit, making)
     for change in recorded.changes(plan[0]):
         say(f"Note: {change}")
     (sound,) = made
@@ -231,12 +233,10 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     check_count(making.count)
     find_model(making.model, "music")
     sound = read_sound(file)
-    other = None if edit.other is None else read_sound(Path(edit.other))
+    other, like = _second(edit, None if edit.other is None else Path(edit.other))
     if edit.task == "extend" and faded_edge(sound.samples, sound.sample_rate, edit.before):
-        fades = (
-            "first 5 ms of the clip fade in" if edit.before else "last 5 ms of the clip fade out"
-        )
-        say(f"Note: the {fades}; they are made anew, all else stays")
+        end = "first 5 ms fade in" if edit.before else "last 5 ms fade out"
+        say(f"Note: the {end}; they are made anew, all else stays")
     first = secrets.randbelow(2**31) if making.seed is None else making.seed
     seeds = [str(first + i) for i in range(making.count)]
     names = [f"{file.stem}-{edit.task}-{seed}" for seed in seeds]
@@ -252,7 +252,7 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     for remark in pipeline.remarks(text) + pipeline.remarks(making.negative_prompt):
         say(f"Note: {remark}")
     making = replace(making, seed=first)
-    plan, made = _planned(pipeline, sound, other, text, edit, making)
+    plan, made = _planned(pipeline, sound, other, like, text, edit, making)
     for path, settings, one in zip(paths, plan, made, strict=True):
         _save(path, one, settings, making.overwrite)
         record = {"path": str(path)} | settings.record()
@@ -263,20 +263,28 @@ def _planned(
     pipeline: MusicPipeline,
     sound: Sound,
     other: Sound | None,
+    like: Timbre | None,
     prompt: str,
     edit: Edit,
     making: Making,
 ) -> tuple[list[EditSettings], Iterator[Sound]]:
-    """The plan, and the sounds as they are made."""
+    """The plan, and the sounds as they are made.
+
+    Args:
+        other: what a transition leads to.
+        like: how a restyled clip is to sound.
+    """
     from audiodiff.editing import TASKS, edit_clip, region_of, walked_steps
     from audiodiff.edits import alike, planned
-    from audiodiff.likeness import like
+    from audiodiff.steering import steering
     from shared.editing import fill_steps
 
-    if edit.task == "blend" and other is not None:
+    if other is not None:
         _tell_conversion(other, sound)
         other = alike(other, sound)
     job = TASKS[edit.task](sound, edit, other)
+    for line in () if job.meeting is None else job.meeting.told():
+        say(f"Note: {line}")
     region = region_of(job, pipeline)
     scale = making.guidance_scale
     plan = planned(
@@ -293,9 +301,8 @@ def _planned(
         schedule=making.schedule,
         guidance=making.guidance,
     )
-    guidances = []
-    if edit.task == "restyle" and other is not None:
-        guidances = [like(pipeline.codec, other.samples, other.sample_rate)]
+    sketch = None if like is None else Sketch(like=like)
+    guidances = steering(sketch, pipeline.codec, region.frames)
     steps = walked_steps(pipeline, job, plan[0])
     if region.known().any():
         steps = fill_steps(plan[0].how(), steps)
@@ -307,6 +314,19 @@ def _planned(
             )
 
     return plan, sounds()
+
+
+def _second(edit: Edit, file: Path | None) -> tuple[Sound | None, Timbre | None]:
+    """What an edit's second file is for: the clip that a transition leads to, or a reference."""
+    if file is None:
+        return None, None
+    if edit.task == "restyle":
+        from audiodiff.inputs.timbre import read_timbre
+
+        return None, read_timbre(file, "--like")
+    from audiodiff.sound_file import read_sound
+
+    return read_sound(file), None
 
 
 def _tell_conversion(other: Sound, sound: Sound) -> None:

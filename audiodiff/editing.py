@@ -26,7 +26,8 @@ from audiodiff.labels import SAMPLE_RATE, SAMPLES_PER_FRAME
 from audiodiff.loudness import LUFS, loudness
 from audiodiff.pipeline import SHORTEST, MusicPipeline
 from audiodiff.sound_file import Sound
-from audiodiff.transitions import mixed
+from audiodiff.transition_controls import transition_controls
+from audiodiff.transitions import Meeting, draft, meet
 from shared.editing import Known, fill
 from shared.errors import UserError
 from shared.generation import Start, Walk, sample_latents
@@ -50,6 +51,7 @@ class Job:
         start, end: the free part, in samples.
         drafted: whether the model begins from what the free part holds, and not from noise.
         strength: the share of steps that are walked from a draft.
+        meeting: how two tracks meet there.
     """
 
     sound: Sound
@@ -57,6 +59,7 @@ class Job:
     end: int
     drafted: bool = False
     strength: float = 1.0
+    meeting: Meeting | None = None
 
     @property
     def joins(self) -> list[int]:
@@ -119,14 +122,16 @@ def restyling(sound: Sound, edit: Edit, other: Sound | None) -> Job:
 def transition(sound: Sound, edit: Edit, other: Sound | None) -> Job:
     """The end of one clip and the beginning of the other become the way from one to the other."""
     assert other is not None
-    overlap = round(edit.overlap * sound.sample_rate)
-    start = sound.length - overlap
-    draft = mixed(sound.samples[:, start:], other.samples[:, :overlap], sound.sample_rate)
+    rate = sound.sample_rate
+    meeting = meet(sound.samples, other.samples, rate, edit.overlap)
+    start, enter = (round(seconds * rate) for seconds in (meeting.leave, meeting.enter))
+    between = draft(sound.samples, other.samples, rate, meeting)
     values = np.concatenate(
-        [sound.values[:, :start], sound.as_values(draft), other.values[:, overlap:]], axis=1
+        [sound.values[:, :start], sound.as_values(between), other.values[:, enter:]], axis=1
     )
-    whole = Sound(values, sound.sample_rate, sound.subtype)
-    return Job(whole, start, sound.length, drafted=True, strength=math.nan)
+    whole = Sound(values, rate, sound.subtype)
+    end = start + between.shape[1]
+    return Job(whole, start, end, drafted=True, strength=math.nan, meeting=meeting)
 
 
 TASKS: Mapping[str, Callable[[Sound, Edit, Sound | None], Job]] = {
@@ -184,7 +189,7 @@ def edit_clip(
     """Make the edits of a plan, which differ in seed only, in its order.
 
     Args:
-        controls: of the region's frames; None for none.
+        controls: of the region's frames; None for what is known of a transition.
         guidances: more that steers, the first innermost.
         walk: fills what is free beside what is known, in place of the plan's method.
         place: puts what was made into the clip; by default :func:`placed`.
@@ -197,7 +202,7 @@ def edit_clip(
         hearing, gain = heard(job, region, pipeline)
         latents = long_clips.encode(pipeline.codec, hearing)
     mask = region.known()
-    controls = controls or unknown(region.frames)
+    controls = controls or _told(job, region)
     known = Known(latents, mask.expand(1, 1, 1, -1)) if mask.any() else None
     for batch in batches(plan, pipeline.device):
         common = batch[0]
@@ -242,6 +247,14 @@ def regenerated_steps(pipeline: MusicPipeline, settings: EditSettings) -> int:
     sigmas = make_sigmas(settings.schedule, settings.steps, pipeline.noise_schedule)
     level = settings.noise / (1 - settings.noise)
     return min(int((sigmas[:-1] <= level).sum()) + 1, settings.steps)
+
+
+def _told(job: Job, region: Region) -> Controls:
+    """What the model is told of the region's frames beside the words."""
+    if job.meeting is None:
+        return unknown(region.frames)
+    start = (region.start - job.start) / job.sound.sample_rate
+    return transition_controls(job.meeting, start, region.frames)
 
 
 def _span(sound: Sound, edit: Edit) -> tuple[int, int]:

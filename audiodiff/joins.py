@@ -4,7 +4,9 @@ A vocoder knows nothing of the phases on the other side of a join. So around eac
 found anew, by Griffin and Lim's iterations (1984) in which the samples that stay are put back each
 time: the new sound keeps its magnitudes and its phases come to fit what is there.
 In the first moments the magnitudes glide there from those that stay: a codec colours what goes
-through it, and music made to go on need not do so to the millisecond.
+through it, and music made to go on need not do so to the millisecond. For as long, what stays is
+heard to go on by linear prediction, as gaps in recordings are bridged (Kauppinen & Roth 2002,
+"Audio signal extrapolation: theory and applications"), while it gives way to what is new.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ ITERATIONS = 24
 GLIDE = 8  # hops from the spectrum that stays to the new one
 MOMENTUM = 0.99  # fast Griffin-Lim (Perraudin, Balazs & Søndergaard 2013)
 QUIET = 1e-5  # of a magnitude; below, it makes no difference how quiet it is
+GOES_ON = 4096  # samples over which what stays goes on and gives way
+PREDICTED_FROM = 16384  # samples that the prediction learns from
+ORDER = 2048  # of it, at most
+DITHER = 1e-6  # lest silence and pure tones leave nothing to learn from
 SMOOTHING = 256  # samples over which what is left of a step at the join dies away
 
 
@@ -51,18 +57,51 @@ def _fitted(before: np.ndarray, fill: np.ndarray) -> np.ndarray:
         return _smoothed(before, fill)
     tail = min(REACH * hop, (fill.shape[1] - changed) // hop * hop)
     left = before[:, before.shape[1] - heard :]
+    ahead = continued(before, min(GOES_ON, changed))
+    share = np.sin(np.linspace(0, np.pi / 2, ahead.shape[1])) ** 2  # of what is new
+    fill = fill.copy()
+    fill[:, : len(share)] = _faded(ahead, fill, share)
     piece = np.concatenate([left, fill[:, : changed + tail]], axis=1)
     free = np.zeros(piece.shape[1], bool)
     free[heard : heard + changed] = True
     guess = torch.from_numpy(piece).float()
     magnitudes = _gliding(stft(guess, front_end).abs(), heard // hop)
     settled = settle(guess, torch.from_numpy(free), magnitudes, front_end).double().numpy()
-    made = fill.copy()
+    made = fill
     made[:, : changed + tail] = settled[:, heard:]
+    made[:, : len(share)] = _faded(ahead, made, share)
     # Both ends of what was free: here, and where the fill's own samples go on.
     inner = _smoothed(settled[:, heard + changed :][:, ::-1], made[:, :changed][:, ::-1])
     made[:, :changed] = inner[:, ::-1]
     return _smoothed(left, made)
+
+
+def continued(before: np.ndarray, count: int) -> np.ndarray:
+    """What (c m) would go on like for ``count`` samples: (c count).
+
+    An autoregression by Burg's method, driven by nothing: tones go on and die away, noise dies.
+    """
+    import librosa
+    from scipy import signal
+
+    heard = before[:, -PREDICTED_FROM:]
+    order = min(ORDER, heard.shape[1] // 4)
+    if order < 1:
+        return np.zeros((len(before), count))
+    noise = DITHER * np.random.default_rng(0).normal(size=heard.shape[1])
+    found = []
+    for channel in heard.astype(np.float64):
+        weights = librosa.lpc(channel + noise, order=order)
+        state = signal.lfiltic([1.0], weights, channel[::-1][:order])
+        ahead = np.asarray(signal.lfilter([1.0], weights, np.zeros(count), zi=state)[0])
+        most = float(np.abs(channel).max())
+        found.append(np.clip(np.nan_to_num(ahead), -most, most))
+    return np.stack(found)
+
+
+def _faded(before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The first len(share) samples of (c n), with so much of the other's left."""
+    return (1 - share) * before + share * after[:, : len(share)]
 
 
 def _gliding(magnitudes: Tensor, first: int) -> Tensor:

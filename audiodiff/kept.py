@@ -16,13 +16,20 @@ import numpy as np
 from audiodiff import metrics
 from audiodiff.analysis import estimate_key
 from audiodiff.audio_file import resample
+from audiodiff.bars import first_downbeat
 from audiodiff.chord_heard import chords_heard, overlap
 from audiodiff.curves import values_at
 from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE, Labels
 from audiodiff.loudness import loudness
 from audiodiff.metrics import Heard, hear
 from audiodiff.sketch import Curve, Rhythm, Sketch
-from audiodiff.tempo import ONSET_RATE, onset_tempo, same_tempo, steady_beats
+from audiodiff.tempo import (
+    ONSET_RATE,
+    onset_strength,
+    onset_tempo,
+    same_tempo,
+    steady_beats,
+)
 from audiodiff.theory import Key
 from audiodiff.wishes import wishes_of
 
@@ -35,6 +42,7 @@ Kept = Mapping[str, Mapping[str, float | str | bool]]
 BEAT_WINDOW = 0.07  # seconds by which a beat may be missed
 STROKE_WINDOW = 0.05  # likewise a stroke, as MIREX has it for onsets
 TEMPO_WITHIN = 0.02  # share
+AGAIN = 0.9  # F1 of a loop's beats in its second round against those in the first
 MAIN = {
     "melody": "accuracy",
     "chords": "overlap",
@@ -42,10 +50,12 @@ MAIN = {
     "dynamics": "r",
     "tempo": "kept",
     "key": "kept",
+    "loop": "kept",
     "like": "similarity",
     "brightness": "r",
     "stereo_width": "r",
     "noisiness": "r",
+    "onset_density": "r",
 }
 """The measure, 1 at best, by which clips are compared."""
 
@@ -72,6 +82,8 @@ def kept(samples: np.ndarray, sample_rate: int, settings: MusicSettings) -> Kept
             found["loudness"] = {"asked": settings.loudness, "heard": round(level, 1)}
     if tempo is not None:
         found["tempo"] = _tempo_kept(heard, tempo)
+        if settings.loop is not None:
+            found["loop"] = loop_kept(samples, sample_rate, settings, tempo)
     if wishes.key is not None:
         found["key"] = key_kept(here, wishes.key)
     return {name: {key: _plain(v) for key, v in one.items()} for name, one in found.items()}
@@ -103,13 +115,14 @@ def sketch_kept(
         wanted = sketch.chords.heard()
         found["chords"] = {"overlap": overlap(chords_heard(heard.chords), wanted)}
     if sketch.rhythm is not None:
-        found["rhythm"] = rhythm_kept(heard, sketch.rhythm)
+        found["rhythm"] = rhythm_kept(samples, heard, sketch.rhythm)
     if sketch.dynamics is not None:
         found["dynamics"] = dynamics_kept(heard, sketch.dynamics)
     for name, curve in (
         ("brightness", sketch.brightness),
         ("stereo_width", sketch.stereo_width),
         ("noisiness", sketch.noisiness),
+        ("onset_density", sketch.onset_density),
     ):
         if curve is not None:
             from audiodiff.sound_curves import measured
@@ -148,8 +161,13 @@ def chroma_accuracy(samples: np.ndarray, labels: Labels) -> float | None:
     return float(right[wanted >= 0].mean()) if (wanted >= 0).any() else None
 
 
-def rhythm_kept(heard: Heard, rhythm: Rhythm) -> dict[str, float | str | bool | None]:
-    """F1 of beats at 70 ms and of strokes at 50 ms (mir_eval), within the span."""
+def rhythm_kept(
+    samples: np.ndarray, heard: Heard, rhythm: Rhythm
+) -> dict[str, float | str | bool | None]:
+    """F1 of beats and downbeats at 70 ms and of strokes at 50 ms (mir_eval), within the span.
+
+    The beats that are found begin bars as :func:`audiodiff.bars.first_downbeat` has it.
+    """
     import librosa
     import mir_eval
 
@@ -159,12 +177,18 @@ def rhythm_kept(heard: Heard, rhythm: Rhythm) -> dict[str, float | str | bool | 
         return np.array([t for t in times if 0 <= t < end and rhythm.covers(float(t))])
 
     wanted = inside(np.array(rhythm.beats))
-    found = inside(steady_beats(heard.onsets, rhythm.tempo))
+    beats = steady_beats(heard.onsets, rhythm.tempo)
+    found = inside(beats)
     result: dict[str, float | str | bool | None] = {
         "beat_f1": float(mir_eval.beat.f_measure(wanted, found, BEAT_WINDOW))
         if len(wanted)
         else None
     }
+    bars = inside(np.array(rhythm.downbeats))
+    if len(bars) and len(beats) > rhythm.meter:
+        first = first_downbeat(samples, heard.chords, beats.tolist(), rhythm.meter)
+        found = inside(beats[first :: rhythm.meter])
+        result["downbeat_f1"] = float(mir_eval.beat.f_measure(bars, found, BEAT_WINDOW))
     strokes = inside(np.array(rhythm.strokes))
     if len(strokes):
         onsets = librosa.onset.onset_detect(
@@ -186,6 +210,42 @@ def dynamics_kept(heard: Heard, curve: Curve) -> dict[str, float | str | bool | 
         "r": metrics.correlation(found, asked),
         "error_db": float(np.abs(error).mean()),
         "shape_error_db": float(np.abs(error - np.median(error)).mean()),
+    }
+
+
+def loop_kept(
+    samples: np.ndarray, sample_rate: int, settings: MusicSettings, tempo: float
+) -> dict[str, float | str | bool]:
+    """Whether a loop (2 s) is one: its length, its wrap, and what is heard when it plays on.
+
+    Beats are tracked over three rounds at once, lest the tracker's own ends count; in two that
+    follow each other, as long as the bars should be, they are to come at the same places.
+    """
+    import mir_eval
+
+    from audiodiff.inputs.audio import track_beats
+    from audiodiff.joins import flux_at_joins
+
+    played = resample(np.tile(samples, 3), sample_rate, SAMPLE_RATE)
+    round_s = samples.shape[1] / sample_rate
+    onsets = onset_strength(played)
+    heard = onset_tempo(onsets)
+    beats = track_beats(onsets, tempo)
+    again = 0.0
+    if len(beats) > 3:
+        start = (beats[1] + beats[2]) / 2  # between beats, so that none is near an end
+        first, second = (
+            beats[(beats >= begin) & (beats < begin + settings.seconds)] - begin
+            for begin in (start, start + settings.seconds)
+        )
+        again = float(mir_eval.beat.f_measure(first, second, BEAT_WINDOW))
+    same = same_tempo(heard, tempo, octaves=True, tolerance=TEMPO_WITHIN)
+    return {
+        "length_error": samples.shape[1] - round(settings.seconds * sample_rate),
+        "flux_at_wrap": flux_at_joins(played, [round(round_s * SAMPLE_RATE)])[0],
+        "tempo_twice": "none" if heard is None else round(heard, 1),
+        "beats_again": again,
+        "kept": same and again >= AGAIN,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,6 +49,7 @@ from shared.settings import (
     valid_unicode,
 )
 from shared.text import TextEncoder
+from shared.weaker import checked_weaker, weak_guide
 from shared.windows import in_one_piece
 
 SHORTEST = 16  # latent frames that are sampled at least; a shorter clip is their beginning
@@ -158,7 +160,7 @@ class MusicPipeline:
             schedule: a name in :data:`shared.schedules.SCHEDULES`: the spacing of noise levels.
             sample_rate: of the clips in Hz; None for the model's own.
             loudness: of the clips in LUFS.
-            guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
+            guidance: more about it than its scale.
             sketch: a tune, chords, a rhythm, curves to keep; see :mod:`audiodiff.inputs`.
             controls: what to follow moment by moment, instead of all that prompt, options and
                 sketch tell the control channels; no shorter than the clip.
@@ -246,7 +248,7 @@ class MusicPipeline:
                 dtype=dtype_name(self.dtype),
                 version=version(),
                 torch_version=str(torch.__version__),
-                guidance=guidance,
+                guidance=checked_weaker(guidance, "music", self.folder),
                 student=self.student,
             )
             for text in prompts
@@ -326,9 +328,8 @@ class MusicPipeline:
         guidances: Sequence[Guidance] = (),
     ) -> list[Clip]:
         common = batch[0]  # all but prompts and seeds
-        frames = self.latent_frames(common.seconds)
-        if common.loop is not None:
-            frames = circle(common.seconds, self.codec).frames
+        looped = None if common.loop is None else circle(common.seconds, self.codec)
+        frames = self.latent_frames(common.seconds) if looped is None else looped.frames
         guidances = (*steering(common.sketch, self.codec, frames), *guidances)
         with sampling_mode(guidances):
             latents = sample_latents(
@@ -367,12 +368,15 @@ class MusicPipeline:
     ) -> DenoiseFn:
         """The denoiser guided by prompts, with these controls."""
         concat = stacked(controls, self.codec.rows, frames).to(self.device)
-        cond = self._encode([wishes_of(one).text for one in batch], concat)
+        prompts = [wishes_of(one).text for one in batch]
+        cond = self._encode(prompts, concat)
         # Nothing is known there, so that guidance is towards the controls as well.
-        nothing = torch.zeros_like(concat)
-        uncond = self._encode([settings.negative_prompt for settings in batch], nothing)
-        guide = prompt_guidance(self.denoiser, batch[0], self.noise_schedule)
-        return guided_windows(guide, cond, uncond, self.window, loop=batch[0].loop is not None)
+        negatives = [settings.negative_prompt for settings in batch]
+        uncond = self._encode(negatives, torch.zeros_like(concat))
+        one, by = batch[0], partial(encode_prompts, prompts=prompts)
+        weak = weak_guide(one.guidance, "music", self.device, self.dtype, by)
+        guide = prompt_guidance(self.denoiser, one, self.noise_schedule, weak)
+        return guided_windows(guide, cond, uncond, self.window, loop=one.loop is not None)
 
     def latent_shape(self, frames: int) -> tuple[int, int, int]:
         """z rows t of ``frames`` latent frames."""

@@ -105,7 +105,18 @@ class Rhythm(Part):
     @property
     def tempo(self) -> float:
         """Beats a minute, by the median gap."""
-        return 60 / median(later - sooner for sooner, later in pairwise(self.beats))
+        return 60 / self._gap(self.beats)
+
+    @property
+    def meter(self) -> int:
+        """Beats a bar, by the median gaps; 4 where there is only one bar."""
+        if len(self.downbeats) < 2:
+            return 4
+        return max(1, round(self._gap(self.downbeats) / self._gap(self.beats)))
+
+    @staticmethod
+    def _gap(times: tuple[float, ...]) -> float:
+        return median(later - sooner for sooner, later in pairwise(times))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +154,7 @@ class Sketch:
         brightness: spectral centroid, Hz.
         stereo_width: 0 (mono) to 1, see :class:`audiodiff.spectrogram.StereoMel`.
         noisiness: spectral flatness, 0 (a tone) to 1 (white noise).
+        onset_density: sounds that begin in a second.
     """
 
     melody: Melody | None = None
@@ -153,6 +165,7 @@ class Sketch:
     brightness: Curve | None = None
     stereo_width: Curve | None = None
     noisiness: Curve | None = None
+    onset_density: Curve | None = None
 
     def parts(self) -> Mapping[str, Part]:
         """Name -> what is given."""

@@ -1,4 +1,4 @@
-"""Curves that a sound designer turns, of spectrograms: loudness, brightness, width, noisiness.
+"""Curves that a sound designer turns, of spectrograms: brightness, width, noisiness, onsets.
 
 Each is differentiable, so that it can both steer a clip and be measured in one.
 """
@@ -10,12 +10,17 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from audiodiff.labels import SAMPLES_PER_FRAME
 from audiodiff.spectrogram import FrontEnd, StereoMel, mel_filters, unpack, waveform_to_mel
 
 QUIETEST = 1e-6  # of a sum of levels; silence has a curve as well
+ONSET_COMPRESSION = 300.0  # of levels relative to the loudest, as in audiodiff.tempo
+ONSET_APART = 0.05  # seconds; what begins closer together counts as one
+ONSET_HEIGHT = 0.15  # mean rise over the bands, from one frame to the next, of what begins
+ONSET_SHARPNESS = 8.0
 
 
 @lru_cache(maxsize=4)
@@ -60,10 +65,28 @@ def noisiness(mel: StereoMel, front_end: FrontEnd) -> Tensor:
     return mean.log().mean(1).exp() / mean.mean(1)
 
 
+def onset_density(mel: StereoMel, front_end: FrontEnd) -> Tensor:
+    """How many sounds begin about each frame (b t), a second.
+
+    The onset strength of `audiodiff.tempo`, of mel bands: where a frame stands out against those
+    next to it, and against the recording's mean, it counts as one. Both are soft, for gradients.
+    """
+    rate = front_end.sample_rate / front_end.hop_length
+    loudest = mel.level.amax((1, 2), keepdim=True) + QUIETEST
+    levels = (ONSET_COMPRESSION / loudest * mel.level).log1p()
+    rise = levels.diff(dim=2, prepend=levels[..., :1]).clamp(min=0).mean(1)  # b t
+    reach = round(ONSET_APART * rate)
+    near = F.pad(rise, (reach, reach)).unfold(1, 2 * reach + 1, 1)  # b t 2*reach+1
+    peak = (near * (ONSET_SHARPNESS / ONSET_HEIGHT)).softmax(2)[..., reach]
+    stands_out = ((rise - ONSET_HEIGHT) * (ONSET_SHARPNESS / ONSET_HEIGHT)).sigmoid()
+    return rate * peak * stands_out
+
+
 CURVES: Mapping[str, Callable[[StereoMel, FrontEnd], Tensor]] = {
     "brightness": brightness,
     "stereo_width": stereo_width,
     "noisiness": noisiness,
+    "onset_density": onset_density,
 }
 
 

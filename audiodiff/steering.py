@@ -76,6 +76,7 @@ def terms_of(sketch: Sketch, codec: MusicCodec, frames: int) -> Mapping[str, Ter
         ("brightness", sketch.brightness),
         ("stereo_width", sketch.stereo_width),
         ("noisiness", sketch.noisiness),
+        ("onset_density", sketch.onset_density),
     ):
         if curve is not None:
             found[name] = losses.curve_loss(name, curve, frames, front_end)

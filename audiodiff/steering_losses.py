@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiodiff.curves import values_at
-from audiodiff.inputs.timbre import statistics
+from audiodiff.inputs.timbre import heard_by, statistics
 from audiodiff.labels import FRAME_SECONDS, Labels
 from audiodiff.metrics import (
     CHORD_RANGE,
@@ -42,7 +42,7 @@ STROKE = 0.02  # seconds about a stroke in which onsets are welcome
 RISE = 300.0  # compression of levels before onsets are looked for, as in audiodiff.tempo
 DECIBELS = 6.0  # a level that far off counts 1
 OCTAVES = 0.5  # a centroid that far off counts 1
-SHARE = 0.1  # likewise of width and noisiness
+UNITS = {"stereo_width": 0.1, "noisiness": 0.1, "onset_density": 2.0}  # likewise of these
 LOG_LEVEL = 0.7  # likewise of a band's mean log level
 
 
@@ -139,7 +139,7 @@ def curve_loss(name: str, curve: Curve, frames: int, front_end: FrontEnd) -> Mel
         if name == "brightness":
             error = (found.clamp(min=1).log2() - wanted.to(found).log2()) / OCTAVES
         else:
-            error = (found - wanted.to(found)) / SHARE
+            error = (found - wanted.to(found)) / UNITS[name]
         return _mean_where(error.square(), inside)
 
     return loss
@@ -152,7 +152,7 @@ def timbre_loss(timbre: Timbre, front_end: FrontEnd) -> MelLoss:
     convolutional neural networks"; of spectrograms, in McDermott & Simoncelli 2011, "Sound texture
     perception via statistics of the auditory periphery".
     """
-    mean, spread = torch.tensor(timbre.mean), torch.tensor(timbre.spread)
+    mean, spread = heard_by(timbre, front_end)
 
     def loss(mel: StereoMel) -> Tensor:
         found_mean, found_spread = statistics(mel.level, front_end.log_floor)

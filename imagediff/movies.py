@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +39,7 @@ from shared.settings import (
     GuidanceSettings,
     SampleSettings,
 )
+from shared.text import TextEncoder
 
 QUALITY = 16  # of MP4: x264's rate factor, 0 (lossless) to 51
 SOUND_BITS = 192_000  # a second of an MP4's AAC track
@@ -72,13 +74,12 @@ def blend(
         return pipeline.codec.encode(from_pil(scaled).to(pipeline.device))
 
     latents = encode(first), encode(second)
-    texts = _contexts(pipeline, settings.prompt, settings.other_prompt)
+    texts = cache(partial(_contexts, first=settings.prompt, second=settings.other_prompt))
     uncond = encode_prompts(pipeline.text_encoder, [settings.negative_prompt])
     for frame in range(settings.frames):
         share = frame / (settings.frames - 1)
-        cond = Conditioning(context=slerp(*texts, share))
         made = sample_latents(
-            pipeline.guided(settings, cond, uncond),
+            pipeline.guided(settings, partial(_between, texts, share), uncond),
             settings,
             pipeline.noise_schedule,
             [settings.seed],
@@ -141,10 +142,10 @@ def animate(
     shape = pipeline.latent_shape(settings.size)
     uncond = encode_prompts(pipeline.text_encoder, [settings.negative_prompt])
     for moment in moments:
-        texts = _contexts(pipeline, moment.first.prompt, moment.second.prompt)
+        texts = partial(_contexts, first=moment.first.prompt, second=moment.second.prompt)
         ends = seeded_noise([moment.first.seed, moment.second.seed], shape, pipeline.device)
         made = sample_latents(
-            pipeline.guided(settings, Conditioning(context=slerp(*texts, moment.share)), uncond),
+            pipeline.guided(settings, partial(_between, texts, moment.share), uncond),
             settings,
             pipeline.noise_schedule,
             [moment.first.seed],
@@ -156,10 +157,17 @@ def animate(
         yield pipeline.decode(made)[0]
 
 
+_Texts = Callable[[TextEncoder], tuple[torch.Tensor, torch.Tensor]]
+
+
+def _between(texts: _Texts, share: float, text_encoder: TextEncoder) -> Conditioning:
+    return Conditioning(context=slerp(*texts(text_encoder), share))
+
+
 def _contexts(
-    pipeline: ImagePipeline, first: str, second: str
+    text_encoder: TextEncoder, first: str, second: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    both = encode_prompts(pipeline.text_encoder, [first, second]).context
+    both = encode_prompts(text_encoder, [first, second]).context
     assert both is not None
     return both[:1], both[1:]
 

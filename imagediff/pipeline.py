@@ -48,6 +48,7 @@ from shared.settings import (
     valid_unicode,
 )
 from shared.text import TextEncoder
+from shared.weaker import ConditioningBy, checked_weaker, weak_guide
 from shared.windows import windowed_plane
 
 WRAP = 4  # latents of the opposite side that a tile is decoded with
@@ -160,7 +161,7 @@ class ImagePipeline:
                 larger is made of overlapping windows that are denoised together.
             tile: whether the picture goes on at its other side, as a seamless texture does.
             layout: what is to be where; it needs a pipeline that is :attr:`adapted`.
-            guidance: more about it than its scale: interval, rescale, CFG++, perturbed attention.
+            guidance: more about it than its scale.
             callback: called as (step, x, sigma, denoised) in each step of each batch.
             guidances: more that steers, see :meth:`generate`.
 
@@ -227,7 +228,7 @@ class ImagePipeline:
                 dtype=dtype_name(self.dtype),
                 version=version(),
                 torch_version=str(torch.__version__),
-                guidance=guidance,
+                guidance=checked_weaker(guidance, "image", self.folder),
                 student=self.student,
             )
             for text in prompts
@@ -273,19 +274,24 @@ class ImagePipeline:
         Raises:
             UserError: there is a layout, or something known, and the pipeline is not adapted.
         """
-        cond = encode_prompts(self.text_encoder, [settings.prompt for settings in batch])
+        prompts = [settings.prompt for settings in batch]
         uncond = encode_prompts(self.text_encoder, [settings.negative_prompt for settings in batch])
         if self.inputs is not None:
+            cond = encode_prompts(self.text_encoder, prompts)
             return self._told(batch, cond, uncond, known)
         if batch[0].layout or known is not None:
             raise UserError(
                 f"the network of model {self.name!r} takes no layout; an adapted pipeline's does"
             )
-        return self.guided(batch[0], cond, uncond)
+        return self.guided(batch[0], lambda encoder: encode_prompts(encoder, prompts), uncond)
 
-    def guided(self, settings: Settings, cond: Conditioning, uncond: Conditioning) -> DenoiseFn:
+    def guided(
+        self, settings: Settings, cond_by: ConditioningBy, uncond: Conditioning
+    ) -> DenoiseFn:
         """The denoiser guided by conditionings, with and without a prompt, as settings say."""
-        guide = prompt_guidance(self.denoiser, settings, self.noise_schedule)
+        cond = cond_by(self.text_encoder)
+        weak = weak_guide(settings.guidance, "image", self.device, self.dtype, cond_by)
+        guide = prompt_guidance(self.denoiser, settings, self.noise_schedule, weak)
 
         @cache
         def of(windows: int) -> DenoiseFn:
@@ -314,6 +320,8 @@ class ImagePipeline:
         """
         assert self.inputs is not None
         settings, inputs = batch[0], self.inputs
+        if settings.guidance.autoguidance is not None:
+            raise UserError("autoguidance knows neither layouts nor --method concat; leave one out")
         told = tell(settings, self.latent_shape(settings.size), inputs, self.text_encoder, known)
         with torch.no_grad():
             channels = torch.cat([inputs(told), inputs(replace(told, said=0 * told.said))], 1)

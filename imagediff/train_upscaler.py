@@ -132,7 +132,7 @@ def train_upscaler(config_path: Path, data: Path, out: Path, resume: bool = Fals
         now = upscaler.with_denoiser(objective.denoiser)
         save_upscaler(now, config.scheduler, out)
         scores, tiles = _look(now, examples)
-        save_sheet(tiles, run / "samples" / f"{step:06d}.png")
+        save_sheet(tiles, run / "samples" / f"{step:06d}.png", columns=6)
         return scores
 
     objective = UpscalerObjective(channels_last(upscaler.denoiser))

@@ -13,7 +13,12 @@ from click.core import ParameterSource
 
 from shared.edit_settings import FillSettings
 from shared.errors import UserError
-from shared.settings import DEFAULT_SAMPLER, DEFAULT_SCHEDULE, GuidanceSettings
+from shared.settings import (
+    AUTOGUIDANCE_SCALE,
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULE,
+    GuidanceSettings,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -85,6 +90,17 @@ def guidance_options(command: Command) -> Command:
             show_default=True,
             help="Perturbed-attention guidance beside the prompt's; 0 is off, 3 is the paper's.",
         ),
+        click.option(
+            "--autoguidance",
+            metavar="MODEL",
+            help="Guide away from this worse model of the same latents, beside the prompt.",
+        ),
+        click.option(
+            "--autoguidance-scale",
+            default=AUTOGUIDANCE_SCALE,
+            show_default=True,
+            help="How far away from it; 1 is off.",
+        ),
     )
     @wraps(command)
     def gathering(
@@ -93,6 +109,8 @@ def guidance_options(command: Command) -> Command:
         guidance_rescale: float,
         cfg_pp: float | None,
         pag_scale: float,
+        autoguidance: str | None,
+        autoguidance_scale: float,
         **others: Any,
     ) -> Any:
         guidance = GuidanceSettings(
@@ -100,6 +118,8 @@ def guidance_options(command: Command) -> Command:
             rescale=guidance_rescale,
             cfg_pp=cfg_pp,
             pag_scale=pag_scale,
+            autoguidance=autoguidance,
+            autoguidance_scale=autoguidance_scale,
         )
         return command(*args, guidance=guidance, **others)
 

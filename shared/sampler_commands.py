@@ -30,7 +30,8 @@ def samplers(context: click.Context, schedules: bool, as_json: bool) -> None:
     """List the samplers: order, network calls a step, with noise or without, and what they are.
 
     The error falls with the number of steps to the power of the order; order 0 is for those of
-    which more steps alone do not make it fall.
+    which more steps alone do not make it fall. An adaptive one chooses its steps itself, whatever
+    --steps says.
     """
     if context.invoked_subcommand is not None:
         return
@@ -47,8 +48,9 @@ def samplers(context: click.Context, schedules: bool, as_json: bool) -> None:
         facts = ""
         if not schedules:
             noise = "stochastic" if record["stochastic"] else "deterministic"
-            calls = record["evaluations_per_step"]
-            facts = f"order {record['order']}  {calls:2} a step  {noise:13}  "
+            order, calls = record["order"], record["evaluations_per_step"]
+            work = "order adaptive" if order is None else f"order {order}  {calls:2} a step"
+            facts = f"{work:18}  {noise:13}  "
         click.echo(f"{record['name']:{width}}  {facts}{record['summary']} ({record['paper']})")
 
 

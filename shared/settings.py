@@ -16,6 +16,7 @@ MAX_COUNT = 10_000
 MAX_STEPS = 10_000
 MAX_SEED = 2**32 - 1  # all that torch's CPU generator reads of a seed
 MAX_GUIDANCE_SCALE = 1000
+AUTOGUIDANCE_SCALE = 2.0  # where none is stated
 
 # The names under which image tools know the samplers and schedules.
 _COMMON_NAMES = {
@@ -45,6 +46,10 @@ class GuidanceSettings:
         cfg_pp: the scale of CFG++, 0 to 1, which then takes the place of the guidance scale; None
             is off.
         pag_scale: of perturbed-attention guidance, beside the prompt's; 0 is off, the paper has 3.
+        autoguidance: name or folder of a worse model of the same latents to be guided by, beside
+            the prompt; None is off.
+        autoguidance_scale: how far away from that model; 1 is off.
+        autoguidance_hash: of that model, for the record; filled in where it is looked up.
 
     Raises:
         UserError: a number outside what can be, or two that exclude each other.
@@ -54,6 +59,9 @@ class GuidanceSettings:
     rescale: float = 0.0
     cfg_pp: float | None = None
     pag_scale: float = 0.0
+    autoguidance: str | None = None
+    autoguidance_scale: float = AUTOGUIDANCE_SCALE
+    autoguidance_hash: str | None = None
 
     def __post_init__(self) -> None:
         low, high = self.interval
@@ -70,8 +78,17 @@ class GuidanceSettings:
             raise UserError(
                 f"PAG scale must be from 0 (off) to {MAX_GUIDANCE_SCALE}, not {self.pag_scale:g}"
             )
-        if self.cfg_pp is not None and (self.rescale or self.pag_scale):
-            raise UserError("CFG++ goes neither with guidance rescale nor with a PAG scale")
+        if not 1 <= self.autoguidance_scale <= MAX_GUIDANCE_SCALE:
+            raise UserError(
+                f"autoguidance scale must be from 1 (off) to {MAX_GUIDANCE_SCALE}, "
+                f"not {self.autoguidance_scale:g}"
+            )
+        if self.autoguidance is None and self.autoguidance_scale != AUTOGUIDANCE_SCALE:
+            raise UserError("an autoguidance scale needs a model: --autoguidance MODEL")
+        if self.cfg_pp is not None and (self.rescale or self.pag_scale or self.autoguidance):
+            raise UserError(
+                "CFG++ goes neither with guidance rescale nor with a PAG scale nor autoguidance"
+            )
 
     def steps(self, n: int) -> tuple[int, int]:
         """The steps first .. last - 1 of n that are guided.
@@ -102,6 +119,12 @@ class GuidanceSettings:
             "CFG rescale": self.rescale or None,
             "PAG scale": self.pag_scale or None,
         }
+        if self.autoguidance is not None:
+            stated |= {
+                "Autoguidance": self.autoguidance,
+                "Autoguidance scale": self.autoguidance_scale,
+                "Autoguidance hash": self.autoguidance_hash and self.autoguidance_hash[:10],
+            }
         return {name: value for name, value in stated.items() if value is not None}
 
 
@@ -157,10 +180,13 @@ class SampleSettings:
     def changes(self, now: SampleSettings) -> list[str]:
         """What made ``now`` otherwise than this, and may so change the result, a line each."""
         facts = ("model", "model_hash", "device", "dtype", "torch_version")
+        pairs = {fact: (getattr(self, fact), getattr(now, fact)) for fact in facts}
+        hashes = self.guidance.autoguidance_hash, now.guidance.autoguidance_hash
+        pairs["hash of the autoguidance model"] = hashes
         return [
-            f"{fact.replace('_', ' ')} was {getattr(self, fact)}, is now {getattr(now, fact)}"
-            for fact in facts
-            if getattr(self, fact) != getattr(now, fact)
+            f"{fact.replace('_', ' ')} was {before}, is now {after}"
+            for fact, (before, after) in pairs.items()
+            if before != after
         ]
 
     def measures(self) -> Mapping[str, object]:

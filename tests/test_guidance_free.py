@@ -24,10 +24,10 @@ from shared.guidance import (
     plain,
 )
 from shared.parameterization import Parameterization, edm, eps, flow, v
-from shared.samplers import sample_ddim, sample_ddpm, sample_euler
+from shared.samplers import sample_adaptive, sample_ddim, sample_ddpm, sample_euler
 from shared.schedules import NoiseSchedule, karras, linear_betas
 from shared.unet import UNet
-from tests.analytic import single_gaussian, three_modes
+from tests.analytic import GaussianMixture, single_gaussian, three_modes
 from tests.tiny import UNET
 
 SCHEDULE = NoiseSchedule.from_betas(linear_betas())
@@ -142,6 +142,27 @@ def test_autoguidance_is_the_extrapolation_and_scale_one_is_off():
     ranged = autoguidance(good, weak, 2.5, (0.5, 2.0))(x, sigma)
     assert torch.equal(ranged[1:3], guided[1:3])
     assert torch.equal(ranged[[0, 3]], good(x, sigma)[[0, 3]])
+
+
+def test_autoguidance_by_a_wider_gaussian_contracts_as_the_closed_solution_has_it():
+    """D_w = w D - (w - 1) D_weak of two Gaussians around m is linear in x - m, and so the ODE
+
+    d log(x - m) = w sigma / (s^2 + sigma^2) d sigma - (w - 1) sigma / (t^2 + sigma^2) d sigma
+    """
+    good = single_gaussian()
+    w, s, t, high = 2.5, good.stds[0].item(), 1.5 * good.stds[0].item(), 20.0
+    weak = replace_stds(good, t)
+    mean = good.means[0].reshape(1, 1, 1, 2)
+    x = mean + high * torch.randn(6, 1, 1, 2, generator=torch.Generator().manual_seed(0)).double()
+    sigmas = torch.tensor([high, 1e-5, 0.0]).double()
+    denoise = autoguidance(good.denoise, weak.denoise, w)
+    x0 = sample_adaptive(denoise, x, sigmas, rtol=1e-8, atol=1e-8)
+    share = (s**2 / (s**2 + high**2)) ** (w / 2) * ((t**2 + high**2) / t**2) ** ((w - 1) / 2)
+    torch.testing.assert_close(x0, mean + share * (x - mean), rtol=1e-6, atol=1e-6)
+
+
+def replace_stds(mixture: GaussianMixture, std: float) -> GaussianMixture:
+    return GaussianMixture(mixture.weights, mixture.means, torch.full_like(mixture.stds, std))
 
 
 DEEP = {

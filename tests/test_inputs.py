@@ -203,6 +203,8 @@ def test_beats_are_heard_in_a_recording(tmp_path: Path) -> None:
         (Asked(dynamics="0:20"), ["--dynamics", "-60 to 0 dB"]),
         (Asked(brightness="5"), ["--brightness", "200 to 12000 Hz"]),
         (Asked(stereo_width="2"), ["--stereo-width", "0 to 1"]),
+        (Asked(onset_density="40"), ["--onset-density", "0 to 12 onsets a second"]),
+        (Asked(onset_density="4", routes=["onset_density=channels"]), ["gradient only"]),
         (Asked(melody="C4", weights=["melody"]), ["--weight", "CONTROL=VALUE"]),
         (Asked(melody="C4", weights=["melody=11"]), ["--weight melody=11", "0 to 10"]),
         (Asked(melody="C4", weights=["melodie=1"]), ["did you mean 'melody'"]),

@@ -8,6 +8,7 @@ import pytest
 from command import Duotone, refused
 
 from audiodiff import kept
+from audiodiff.bars import first_downbeat
 from audiodiff.best import best_of_each
 from audiodiff.chord_heard import chords_heard, majmin, overlap
 from audiodiff.labels import Labels
@@ -70,10 +71,65 @@ def test_beats_at_a_tempo() -> None:
         click[start : start + 2000] = np.sin(np.arange(2000) * 0.3) * np.exp(-np.arange(2000) / 400)
     heard = hear(stereo(click))
     assert len(heard.onsets) == 6 * ONSET_RATE + 1
-    found = kept.rhythm_kept(heard, rhythm)
+    found = kept.rhythm_kept(stereo(click), heard, rhythm)
     assert found["beat_f1"] == 1 and float(found["stroke_f1"] or 0) > 0.9
     late = tuple(time + 0.25 for time in wanted)
-    assert kept.rhythm_kept(heard, Rhythm(beats=late, downbeats=late[::4]))["beat_f1"] == 0
+    assert (
+        kept.rhythm_kept(stereo(click), heard, Rhythm(beats=late, downbeats=late[::4]))["beat_f1"]
+        == 0
+    )
+
+
+def test_bars_begin_where_bass_and_chords_do() -> None:
+    beat = 0.5
+    chords = ((57, 60, 64), (53, 57, 60), (55, 59, 62))
+    parts = []
+    for number in range(12):
+        notes = np.sum([tone(pitch, beat) for pitch in chords[(number + 2) // 4 % 3]], axis=0)
+        if number % 4 == 2:
+            notes = notes + 3 * tone(33, beat) * np.exp(-np.arange(len(notes)) / 9000)
+        parts.append(notes * np.minimum(1, np.arange(len(notes))[::-1] / 400))
+    samples = stereo(np.concatenate(parts))
+    times = tuple(number * beat for number in range(12))
+    heard = hear(samples)
+    assert first_downbeat(samples, heard.chords, times, 4) == 2
+    assert first_downbeat(samples, heard.chords, times[1:], 4) == 1
+    rhythm = Rhythm(beats=times, downbeats=times[2::4])
+    assert rhythm.meter == 4
+    assert kept.rhythm_kept(samples, heard, rhythm)["downbeat_f1"] == 1
+    wrong = Rhythm(beats=times, downbeats=times[::4])
+    assert kept.rhythm_kept(samples, heard, wrong)["downbeat_f1"] == 0
+
+
+def clicks(times: list[float], seconds: float) -> np.ndarray:
+    made = np.zeros(round(seconds * RATE))
+    shape = np.random.default_rng(0).normal(size=2000) * np.exp(-np.arange(2000) / 300) / 4
+    for time in times:
+        start = round(time * RATE)
+        made[start : start + 2000] += shape[: len(made) - start]
+    return stereo(made)
+
+
+def test_a_loop_has_one_tempo_when_it_plays_twice(tiny_music_model: Path) -> None:
+    from audiodiff import MusicPipeline
+
+    pipeline = MusicPipeline.load(tiny_music_model, "cpu")
+    (plan,) = pipeline.plan("techno", bpm=120, loop=2)
+    whole = clicks([number * 0.5 for number in range(8)], 4.0)
+    found = kept.loop_kept(whole, RATE, plan, 120.0)
+    assert found["kept"] is True and found["length_error"] == 0
+    assert float(found["beats_again"]) == 1
+    # A round that is a third of a beat too long breaks the beat where it begins again.
+    long = clicks([number * 0.5 for number in range(8)], 4.17)
+    found = kept.loop_kept(long, RATE, plan, 120.0)
+    assert found["kept"] is False and found["length_error"] == round(0.17 * RATE)
+
+
+@pytest.mark.parametrize("each", [1.0, 2.0, 4.0, 8.0])
+def test_onsets_are_counted(each: float) -> None:
+    samples = clicks([number / each for number in range(round(6 * each))], 6.0)
+    density = measured(samples, "onset_density")
+    assert density.mean() == pytest.approx(each, rel=0.2)
 
 
 def test_curves_of_sound() -> None:

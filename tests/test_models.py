@@ -43,7 +43,8 @@ def places(tmp_path, monkeypatch):
     """Empty places to look in, so that no model of this machine is seen."""
     monkeypatch.setenv("DUOTONE_MODELS", str(tmp_path / "mine"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    carried = {"image": tmp_path / "carried", "music": tmp_path / "carried music"}
+    kinds = {"image": "carried", "music": "carried music", "upscaler": "carried upscaler"}
+    carried = {kind: tmp_path / folder for kind, folder in kinds.items()}
     monkeypatch.setattr(models, "CARRIED", carried)
     monkeypatch.chdir(tmp_path)
     return tmp_path

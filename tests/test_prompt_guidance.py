@@ -18,7 +18,13 @@ from imagediff.png import RECORD, open_png
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.errors import UserError
-from shared.guidance import attending_blocks, classifier_free, classifier_free_pp, perturbed, plain
+from shared.guidance import (
+    attending_blocks,
+    classifier_free,
+    classifier_free_pp,
+    perturbed,
+    plain,
+)
 from shared.parameterization import flow
 from shared.pipelines import encode_prompts
 from shared.prompt_guidance import prompt_guidance
@@ -128,6 +134,11 @@ def test_perturbed_attention_is_added_as_in_other_tools(
         torch.testing.assert_close(found[step], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_cfg_pp_needs_steps_that_it_knows(pipeline: ImagePipeline, conds: Conds) -> None:
+    with pytest.raises(UserError, match="'adaptive' chooses its own"):
+        says(pipeline, conds, GuidanceSettings(cfg_pp=0.6), replace(SOME, sampler="adaptive"))
+
+
 @pytest.mark.parametrize(
     "size, blocks",
     [
@@ -158,6 +169,9 @@ def test_a_network_without_attention_cannot_be_blinded() -> None:
         (lambda: GuidanceSettings(cfg_pp=4), "CFG++ must be from 0 to 1, not 4"),
         (lambda: GuidanceSettings(pag_scale=-1), "PAG scale"),
         (lambda: GuidanceSettings(cfg_pp=0.5, rescale=0.5), "CFG++ goes neither"),
+        (lambda: GuidanceSettings(cfg_pp=0.5, autoguidance="x"), "CFG++ goes neither"),
+        (lambda: GuidanceSettings(autoguidance="x", autoguidance_scale=0.5), "from 1 .off. to"),
+        (lambda: GuidanceSettings(autoguidance_scale=3), "needs a model: --autoguidance"),
         (lambda: replace(SOME, guidance=GuidanceSettings(interval=(0.51, 0.59))), "none of the 10"),
     ],
 )
@@ -222,6 +236,8 @@ def test_a_record_from_before_these_options_replays(
         (["--guidance-rescale", "2"], ["rescale", "0 (off) to 1"]),
         (["--cfg-pp", "1.5"], ["CFG++", "0 to 1"]),
         (["--cfg-pp", "0.5", "--pag-scale", "1"], ["CFG++", "PAG"]),
+        (["--autoguidance", "nowhere"], ["nowhere"]),
+        (["--autoguidance-scale", "3"], ["--autoguidance MODEL"]),
     ],
 )
 def test_bad_options(image: Duotone, options: list[str], fragments: list[str]) -> None:
@@ -239,6 +255,9 @@ def test_music_takes_them_too(duotone: Duotone, tiny_music_model: Path) -> None:
         "rescale": 0.5,
         "cfg_pp": None,
         "pag_scale": 2,
+        "autoguidance": None,
+        "autoguidance_scale": 2,
+        "autoguidance_hash": None,
     }
     music("-o", "plain.wav")
     assert Path("x.wav").read_bytes()[-4000:] != Path("plain.wav").read_bytes()[-4000:]

@@ -42,9 +42,11 @@ STOCHASTIC = [name for name, sampler in SAMPLERS.items() if sampler.stochastic]
 ONE_STEP = [name for name in SAMPLERS if name != "langevin"]  # which moves x at its first level
 
 
-def calls_of(name: str, n: int) -> int:
+def calls_of(name: str, n: int) -> int | None:
     """How often ``denoise`` is called in n steps to 0, of a grid from HIGH to 0.02."""
     each = SAMPLERS[name].evaluations_per_step
+    if each is None:
+        return None  # it chooses its own steps
     # A second evaluation has no place in the step to 0; Langevin dynamics has all of its own.
     # PLMS begins with one more; restart goes back twice over three steps of Heun's method.
     special = {"langevin": n * each, "plms": n + 1, "restart": 2 * n - 1 + 2 * 3 * 2}
@@ -73,7 +75,10 @@ def test_calls_and_callbacks_are_as_declared(name):
 
     def callback(step: int, x: Tensor, sigma: float, denoised: Tensor) -> None:
         steps.append((step, sigma))
-        torch.testing.assert_close(denoised, mixture.denoise(x, torch.full((3,), sigma)))
+        expected = mixture.denoise(x, torch.full((3,), sigma))
+        # Between its own steps, an adaptive one tells what its polynomial has there.
+        off = {"rtol": 0, "atol": 5e-2} if sampler.order is None else {}
+        torch.testing.assert_close(denoised, expected, **off)
 
     x = seeded_noise([0, 1, 2], (1, 1, 2)) * sigmas[0]
     before = x.clone()
@@ -83,7 +88,7 @@ def test_calls_and_callbacks_are_as_declared(name):
     assert x0.isfinite().all() and x0.dtype == torch.float32
     assert torch.equal(x, before), "the caller's state is not overwritten"
     assert steps == list(enumerate(sigmas[:-1].tolist()))
-    assert len(called) == calls_of(name, n)
+    assert calls_of(name, n) in (len(called), None)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

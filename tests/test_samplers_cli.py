@@ -21,6 +21,8 @@ def test_samplers_are_listed_a_line_each(duotone: Duotone) -> None:
     assert [line.split()[0] for line in lines] == list(SAMPLERS)
     heun = next(line for line in lines if line.startswith("heun "))
     assert "order 2   2 a step  deterministic  " in heun and heun.endswith("arXiv 2206.00364)")
+    own = next(line for line in lines if line.startswith("adaptive "))
+    assert "order adaptive      deterministic  " in own
     records = [json.loads(line) for line in duotone("samplers", "--json").out]
     assert [record["name"] for record in records] == list(SAMPLERS)
     assert records[0]["stochastic"] is True and records[0]["evaluations_per_step"] == 1
@@ -49,7 +51,7 @@ def test_a_comparison_is_samplers_by_steps() -> None:
 
 def test_pictures_are_compared_in_one_labelled_sheet(duotone: Duotone, tiny_model: Path) -> None:
     common = ("a cat", "--model", tiny_model, "--seed", 3)
-    chosen = ("--samplers", "ddim,ddpm", "--steps", "1,3", "-o", "x.png")
+    chosen = ("--samplers", "adaptive,ddpm", "--steps", "1,3", "-o", "x.png")
     assert duotone("samplers", "compare", *common, *chosen).out == ["x.png"]
     with Image.open("x.png") as picture:
         sheet = np.asarray(picture)
@@ -61,7 +63,7 @@ def test_pictures_are_compared_in_one_labelled_sheet(duotone: Duotone, tiny_mode
         assert np.array_equal(sheet[top : top + 32, GAP : GAP + 32], np.asarray(alone))
 
     record = json.loads(duotone("info", "x.png", "--json").out[0])
-    assert record["samplers"] == ["ddim", "ddpm"] and record["steps"] == [1, 3]
+    assert record["samplers"] == ["adaptive", "ddpm"] and record["steps"] == [1, 3]
     assert record["prompt"] == "a cat" and record["seed"] == 3 and "sampler" not in record
     again = duotone("replay", "x.png", "--model", tiny_model)
     assert again.code == 2 and "sheet of several pictures" in again.err

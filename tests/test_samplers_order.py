@@ -34,7 +34,7 @@ from shared.schedules import exponential, karras
 from tests.analytic import fine_flow, gaussian_flow, single_gaussian, three_modes
 from tests.walks import DETERMINISTIC, HIGH, LOW, exact_variance, gentle_grid, grid, start
 
-UP_TO_SECOND = [name for name in DETERMINISTIC if SAMPLERS[name].order <= 2]
+UP_TO_SECOND = [name for name in DETERMINISTIC if SAMPLERS[name].order in (1, 2)]
 
 
 def observed(errors: Sequence[float | Tensor]) -> list[float]:
@@ -115,7 +115,7 @@ def test_plms_is_of_fourth_order_where_the_steps_are_even():
     assert observed(errors)[0] > 2.7
 
 
-@pytest.mark.parametrize("name", DETERMINISTIC)
+@pytest.mark.parametrize("name", [name for name in DETERMINISTIC if SAMPLERS[name].order])
 def test_reaches_sigma_zero_where_the_closed_solution_is(name):
     gaussian, sampler = single_gaussian(), SAMPLERS[name]
     x = start(sigma=80.0)

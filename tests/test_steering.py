@@ -10,9 +10,10 @@ from torch import Tensor
 
 from audiodiff import MusicPipeline
 from audiodiff import steering_losses as losses
+from audiodiff.inputs.timbre import heard_by
 from audiodiff.sketch import Chords, Curve, Melody, Part, Rhythm, Sketch, Timbre
 from audiodiff.sound_curves import band_hz
-from audiodiff.spectrogram import FrontEnd, StereoMel
+from audiodiff.spectrogram import FrontEnd, StereoMel, unpack, waveform_to_mel
 from audiodiff.steering import Term, finite, shortfall, steering
 from shared.errors import UserError
 from shared.guidance import normalised_step
@@ -82,6 +83,40 @@ def test_curves_are_reached_at_what_they_ask_for() -> None:
             assert loss(stereo(level, at)).item() < 1e-6 < 1 < loss(stereo(level, 0.7)).item()
     flat = losses.curve_loss("noisiness", Curve(points=((0, 1.0),)), FRAMES, FRONT_END)
     assert flat(stereo(tone(69))).item() > 10
+
+
+def test_onsets_are_wanted_as_often_as_was_asked_for() -> None:
+    def struck(each: int) -> StereoMel:
+        level = torch.full((1, FRONT_END.n_mels, STEPS), 1e-5)
+        for step in range(4, STEPS - 10, each):
+            level[..., step : step + 8] = 0.1
+        return stereo(level)
+
+    rate = FRONT_END.sample_rate / FRONT_END.hop_length
+    asked = Curve(points=((0, rate / 20),))
+    loss = losses.curve_loss("onset_density", asked, FRAMES, FRONT_END)
+    assert loss(struck(20)).item() < loss(struck(12)).item()
+    assert loss(struck(20)).item() < loss(struck(60)).item()
+    level = struck(40).level.requires_grad_()
+    (slope,) = torch.autograd.grad(loss(stereo(level)).sum(), level)
+    assert slope.isfinite().all() and slope.abs().max() > 0
+
+
+def test_a_timbre_is_heard_in_other_bands() -> None:
+    other = FrontEnd(n_mels=64)
+    noise = torch.randn(1, 2, 65536, generator=torch.Generator().manual_seed(0)) / 10
+    noise = noise.diff(dim=-1, prepend=noise[..., :1])  # more of what is high
+
+    def of(front_end: FrontEnd) -> Timbre:
+        level = unpack(waveform_to_mel(noise, front_end), front_end).level
+        mean, spread = losses.statistics(level, front_end.log_floor)
+        return Timbre(mean=tuple(mean[0].tolist()), spread=tuple(spread[0].tolist()))
+
+    mean, spread = heard_by(of(FRONT_END), other)
+    own = of(other)
+    assert mean.shape == spread.shape == (64,)
+    assert (mean - torch.tensor(own.mean)).abs().mean() < 0.3
+    assert (mean - torch.tensor(own.mean).flip(0)).abs().mean() > 1
 
 
 def test_a_span_is_all_that_counts() -> None:

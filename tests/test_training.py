@@ -14,6 +14,7 @@ from torch import nn
 
 from imagediff.latents import load_images
 from imagediff.train_diffusion import DiffusionConfig, train_diffusion
+from imagediff.train_upscaler import UpscalerConfig
 from imagediff.train_vae import VAEConfig, random_crops, train_vae
 from shared.checkpoints import load_vae
 from shared.config import read_config
@@ -358,6 +359,7 @@ def test_the_carried_models_configs_are_valid():
     configs = ROOT / "imagediff" / "configs"
     assert read_config(configs / "vae.yaml", VAEConfig).model["latent_channels"] == 16
     assert read_config(configs / "diffusion.yaml", DiffusionConfig).unet["in_channels"] == 16
+    assert read_config(configs / "upscaler.yaml", UpscalerConfig).unet["num_class_embeds"] == 2
     with pytest.raises(UserError, match="cannot read"):
         read_config(configs / "none.yaml", VAEConfig)
 

@@ -296,7 +296,7 @@ def test_gradients_agree_with_diffusers_under_channels_last() -> None:
         ({"act_fn": "relu"}, ["act_fn", "'relu'", "'silu'"]),
         ({"down_block_types": ["AttnDownBlock2D"] * 2}, ["down_block_types", "DownBlock2D"]),
         ({"up_block_types": ["UpBlock2D"]}, ["up_block_types", "must be 2"]),
-        ({"mid_block_type": "UNetMidBlock2D"}, ["mid_block_type", "UNetMidBlock2DCrossAttn"]),
+        ({"mid_block_type": "UNetMidBlock"}, ["mid_block_type", "UNetMidBlock2DCrossAttn"]),
         ({"class_embed_type": "identity"}, ["class_embed_type", "simple_projection"]),
         ({"class_embed_type": "projection"}, ["projection_class_embeddings_input_dim"]),
         ({"addition_embed_type": "text_time"}, ["addition_embed_type", "text_time", "None"]),

@@ -81,7 +81,7 @@ def test_the_prompt_of_a_made_picture_stays_known(
 
 def test_bad_input_is_one_line(duotone: Duotone, model: Path, tiny_model: Path) -> None:
     refused(duotone("upscale", "none.png", "--model", model), "there is no file 'none.png'")
-    refused(duotone("upscale", "x.png", "--factor", 3), "2 or 4, not 3")
+    refused(duotone("upscale", "x.png", "--factor", 3, "--model", model), "2 or 4, not 3")
     refused(duotone("upscale", "x.png", "--model", tiny_model), "is no upscaler model")
     refused(duotone("image", "a cat", "--model", model), "is no image model")
     for name, told in (("in.txt", "is neither"), ("in.jpg", None), ("in.gif", "mode RGB")):

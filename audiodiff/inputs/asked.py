@@ -20,12 +20,13 @@ BEST_BY: Mapping[str, str] = {
     "brightness": "gradient",
     "stereo_width": "gradient",
     "noisiness": "gradient",
+    "onset_density": "gradient",
 }
 """Each control's route where none is asked for; what the model has no channel for has only one.
 
 Channels cost nothing. Loudness they hold least, so that gradients help there.
 """
-ONLY_GRADIENT = ("like", "brightness", "stereo_width", "noisiness")
+ONLY_GRADIENT = ("like", "brightness", "stereo_width", "noisiness", "onset_density")
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -46,6 +47,7 @@ class Asked:
     brightness: str | None = None
     stereo_width: str | None = None
     noisiness: str | None = None
+    onset_density: str | None = None
     weights: Sequence[str] = ()
     spans: Sequence[str] = ()
     routes: Sequence[str] = ()

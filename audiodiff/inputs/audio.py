@@ -23,7 +23,6 @@ SHORTEST_NOTE = 0.08  # seconds
 WOBBLE = 9  # pitch frames, 0.1 s: what a note's pitch is smoothed over
 SURE = 0.1  # pYIN's mean probability of a pitch in a note; noise that passes for one has less
 SILENT_DB = -60.0  # a recording that is never louder than this is silent
-BAR_BAND = 150.0  # Hz; what begins below it mostly begins a bar
 
 
 def read_heard(path: Path, option: str, what: str) -> np.ndarray:
@@ -116,17 +115,13 @@ def track_beats(onsets: np.ndarray, bpm: float | None) -> np.ndarray:
     return np.asarray(times)
 
 
-def first_downbeat(path: Path, times: tuple[float, ...], meter: int) -> int:
-    """Which of the first ``meter`` beats begins a bar: where the bass begins most."""
-    samples, _ = read_audio(path, SAMPLE_RATE)
-    from scipy import signal
+def bar_begins(path: Path, times: tuple[float, ...], meter: int) -> int:
+    """Which of a recording's first ``meter`` beats begins a bar."""
+    from audiodiff.bars import first_downbeat
+    from audiodiff.metrics import hear
 
-    low = signal.sosfilt(
-        signal.butter(4, BAR_BAND, fs=SAMPLE_RATE, output="sos"), samples.mean(axis=0)
-    )
-    onsets = onset_strength(np.asarray(low, np.float32)[None])
-    strength = np.interp(np.array(times) * ONSET_RATE, np.arange(len(onsets)), onsets)
-    return int(np.argmax([strength[first::meter].mean() for first in range(meter)]))
+    samples, _ = read_audio(path, SAMPLE_RATE)
+    return first_downbeat(samples, hear(samples).chords, times, meter)
 
 
 def strokes(path: Path) -> tuple[float, ...]:

@@ -30,6 +30,7 @@ CURVES: Mapping[str, tuple[str, tuple[float, float]]] = {
     "brightness": ("Hz", (200.0, 12_000.0)),
     "stereo_width": ("from 0 to 1", (0.0, 1.0)),
     "noisiness": ("from 0 to 1", (0.0, 1.0)),
+    "onset_density": ("onsets a second", (0.0, 12.0)),
 }
 FILES = (".mid", ".midi", ".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff", ".m4a", ".opus")
 
@@ -148,6 +149,7 @@ def read_sketch(
         brightness=held.hold("brightness", curves["brightness"]),
         stereo_width=held.hold("stereo_width", curves["stereo_width"]),
         noisiness=held.hold("noisiness", curves["noisiness"]),
+        onset_density=held.hold("onset_density", curves["onset_density"]),
     )
     given = sketch.parts()
     held.check_given(given.keys())
@@ -227,7 +229,7 @@ def _rhythm(reading: _Reading) -> _Struck | None:
         check_wishes(reading.bpm, None)
         reading.notes.append(f"{option} beats at about {heard:.0f} bpm, which is taken")
     meter = reading.meter or 4
-    first = min(audio.first_downbeat(path, times, meter), len(times) - 2)
+    first = min(audio.bar_begins(path, times, meter), len(times) - 2)
     reading.grid = Grid(times[first:], meter)
     return _played(audio.strokes(path), length)
 

@@ -1,4 +1,8 @@
-"""How a recording sounds, whatever is played: its spectrum's mean and spread."""
+"""How a recording sounds, whatever is played: its spectrum's mean and spread.
+
+The statistics of a spectrogram's bands over time, without their order, are the timbre and not the
+notes (as McDermott & Simoncelli 2011 have it for textures).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import torch
 
 from audiodiff.inputs.audio import read_heard
 from audiodiff.sketch import Timbre
+from audiodiff.sound_curves import band_bins, band_hz
 from audiodiff.spectrogram import FrontEnd, unpack, waveform_to_mel
 
 HEARD_SECONDS = 60.0
@@ -42,6 +47,25 @@ def statistics(level: torch.Tensor, log_floor: float) -> tuple[torch.Tensor, tor
     log = (level + log_floor).log()
     mean = log.mean(-1)
     return mean - mean.mean(-1, keepdim=True), log.std(-1)
+
+
+def heard_by(timbre: Timbre, front_end: FrontEnd) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread of a timbre in the bands of a front end: (f) each.
+
+    Timbres are kept in those of the default one. In others the levels between bands are
+    interpolated, and a band that adds up more frequencies is so much louder.
+    """
+    mean, spread = torch.tensor(timbre.mean), torch.tensor(timbre.spread)
+    own = FrontEnd()
+    if front_end == own:
+        return mean, spread
+    here, there = band_hz(own).numpy(), band_hz(front_end).numpy()
+
+    def moved(values: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.interp(there, here, values.numpy())).float()
+
+    mean = moved(mean - band_bins(own).log()) + band_bins(front_end).log()
+    return mean - mean.mean(), moved(spread)
 
 
 def _rounded(values: torch.Tensor) -> tuple[float, ...]:

@@ -97,6 +97,16 @@ def line(on: Plot, points: Tensor, colour: Colour, width: float = 1.0) -> None:
     ImageDraw.Draw(on.image).line(on.place(points), colour, round(width * FINE), joint="curve")
 
 
+def journeys(path: Tensor, edge: float, title: str, lines: int = 50) -> Image.Image:
+    """States (steps + 1, n, 2) from their start (orange) to their end (blue), some ways grey."""
+    panel = plot((-edge, -edge), (edge, edge), (300, 300))
+    for way in path.transpose(0, 1)[:lines]:
+        line(panel, way, GREY, 0.7)
+    dots(panel, path[0, :400], ORANGE)
+    dots(panel, path[-1, :400], BLUE)
+    return finished(panel, title)
+
+
 def finished(done: Plot, title: str) -> Image.Image:
     """The plot with a frame and a title above it."""
     width, height = (side // FINE for side in done.image.size)

@@ -152,11 +152,21 @@ def noisy_batches(
     return make
 
 
+def items_and_noise(items: Tensor, shape: Sequence[int]) -> MakeBatch:
+    """Batches of items (b ...) and standard normal noise (b *shape): what an autoencoder takes."""
+
+    def make(draws: Sequence[Draw]) -> tuple[Tensor, ...]:
+        index = torch.tensor([draw.index for draw in draws])
+        return items[index], seeded_noise([draw.seed for draw in draws], shape)
+
+    return make
+
+
 def finish(options: Options, picture: Image.Image, figures: Figures, colours: int = 32) -> Figures:
     """Write the picture, tell the figures (stderr) and the picture's path (stdout)."""
     with whole_file(options.out, overwrite=True) as file:
         # A palette is enough for greys and a few colours, and a quarter of the size.
-        picture.quantize(32, dither=Image.Dither.NONE).save(file, format="PNG", optimize=True)
+        picture.quantize(colours, dither=Image.Dither.NONE).save(file, format="PNG", optimize=True)
     for name, value in figures.items():
         print(f"{name}: {value:.4g}", file=sys.stderr)
     print(options.out)

@@ -13,11 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawing import sheet
-from kit import Figures, finish, fit, read_options, run
-from networks import PATCH, framed, small_vae, unframed
+from kit import Figures, finish, fit, items_and_noise, read_options, run
+from networks import PATCH, Codebook, framed, small_vae, unframed
 from pictures import load_pictures
-from shared.noise import seeded_noise
-from shared.training import Draw
 
 CODES, Z, KL_WEIGHT, COMMITMENT = 64, 4, 1e-3, 0.25
 WIDTHS = (16, 32)  # 8 x 8 places of Z numbers
@@ -35,55 +33,40 @@ class Kl(nn.Module):
         error = (self.vae.decode(posterior.sample(noise)) - images).square().flatten(1).mean(1)
         return error + KL_WEIGHT * posterior.kl() / noise[0].numel()
 
-    def code(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (b z 8 8) to decode, and what they take, (b,) bits: the KL by another unit."""
+    def code(self, images: Tensor) -> tuple[Tensor, float]:
+        """Latents (b z 8 8) to decode, and the bits a picture takes: the KL by another unit."""
         posterior = self.vae.encode(images)
-        return posterior.mode(), posterior.kl() / math.log(2)
+        return posterior.mode(), posterior.kl().mean().item() / math.log(2)
 
 
 class Vq(nn.Module):
-    """Reconstruction from rounded latents; latents and codebook pull at each other (Eq. 3)."""
+    """Reconstruction from rounded latents; they and the codebook pull at each other (Eq. 3)."""
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()
         self.vae = small_vae(PATCH, WIDTHS, Z)
-        with torch.no_grad():  # codes begin among the latents, or most are never the nearest
-            latents = self.vae.encode(images).mean.permute(0, 2, 3, 1).flatten(0, 2)
-        self.codebook = nn.Parameter(latents[torch.randperm(len(latents))[:CODES]])
-
-    def rounded(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (b z h w) -> the nearest codes (b z h w) and their numbers (b h w)."""
-        places = latents.permute(0, 2, 3, 1)
-        number = torch.cdist(places.flatten(0, 2), self.codebook).argmin(1).view(places.shape[:3])
-        return self.codebook[number].permute(0, 3, 1, 2), number
+        self.codebook = Codebook(self.vae.encode(images).mean, CODES)
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:
         latents = self.vae.encode(images).mean
-        codes, _ = self.rounded(latents)
-        pull = (codes - latents.detach()).square() + COMMITMENT * (
-            codes.detach() - latents
-        ).square()
+        codes, _ = self.codebook(latents)
+        pull = (codes - latents.detach()).square()
+        pull = pull + COMMITMENT * (codes.detach() - latents).square()
         passed = latents + (codes - latents).detach()  # rounding has no gradient: step over it
         error = (self.vae.decode(passed) - images).square()
         return error.flatten(1).mean(1) + pull.flatten(1).mean(1)
 
-    def code(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for rounded latents; their bits by how often each code is used."""
-        codes, number = self.rounded(self.vae.encode(images).mean)
-        used = torch.bincount(number.flatten(), minlength=CODES) / number.numel()
-        bits = -(used * used.clamp(min=1e-12).log2())
-        return codes, bits.sum() * number[0].numel() * torch.ones(len(images))
+    def code(self, images: Tensor) -> tuple[Tensor, float]:
+        """The same for rounded latents."""
+        codes, number = self.codebook(self.vae.encode(images).mean)
+        return codes, self.codebook.bits(number)
 
 
 def main(argv: Sequence[str] | None = None) -> Figures:
     options = read_options(__file__, __doc__, argv, data=True)
     data = load_pictures(options.data, options.download, options.quick)
     images = framed(data.images, PATCH)
-
-    def batches(draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
-        index = torch.tensor([draw.index for draw in draws])
-        return images[index], seeded_noise([draw.seed for draw in draws], (Z, 8, 8))
-
+    batches = items_and_noise(images, (Z, 8, 8))
     rows, names, figures = [data.images[:10]], ["pictures"], {}
     for name, kind in (("KL", Kl), ("VQ", Vq)):
         torch.manual_seed(0)
@@ -93,17 +76,17 @@ def main(argv: Sequence[str] | None = None) -> Figures:
         with torch.inference_mode():
             latents, bits = done.code(images[:200])
             decoded = done.vae.decode(latents)
-            # Half way between each picture and the next: KL's latents may lie anywhere, VQ's not.
-            middle = (latents[:10] + latents[1:11]) / 2
-            middle = done.rounded(middle)[0] if isinstance(done, Vq) else middle
+            middle = (latents[:10] + latents[1:11]) / 2  # KL's latents may lie anywhere, VQ's not
+            middle = done.codebook(middle)[0] if isinstance(done, Vq) else middle
             between = done.vae.decode(middle)
         shown = F.interpolate(latents[:10, :1] / latents.abs().max(), scale_factor=3.5)
         rows += [unframed(decoded[:10]), shown, unframed(between)]
-        names += [f"{name}: decoded", f"{name}: a latent channel", f"{name}: half way to the next"]
-        mse = unframed(decoded - images[:200]).square().mean().item()
-        figures |= {f"{name}: {what}": value for what, value in losses.items()}
-        figures |= {f"{name}: PSNR in dB": 10 * math.log10(4 / mse)}
-        figures |= {f"{name}: bits a picture": bits.mean().item()}
+        names += [
+            f"{name}: {row}" for row in ("decoded", "a latent channel", "half way to the next")
+        ]
+        psnr = 10 * math.log10(4 / unframed(decoded - images[:200]).square().mean().item())
+        told = {**losses, "PSNR in dB": psnr, "bits a picture": bits}
+        figures |= {f"{name}: {what}": value for what, value in told.items()}
     return finish(options, sheet(rows, names), figures)
 
 

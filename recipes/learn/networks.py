@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pictures import CLASSES
+from pictures import CLASSES, SIZE
 from shared.conditioning import Conditioning
 from shared.layers import channels_last, sinusoidal_embedding
 from shared.unet import UNet
-from shared.vae import AutoencoderKL
+from shared.vae import AutoencoderKL, Posterior
 
 NO_LABEL = CLASSES
 PATCH = 2
@@ -101,6 +101,54 @@ def small_vae(patch: int, widths: tuple[int, ...], latent_channels: int) -> Auto
         "mid_block_add_attention": False,
     }
     return channels_last(AutoencoderKL.from_config(config))
+
+
+class PlaneVae(nn.Module):
+    """An autoencoder of two latent numbers, of perceptrons.
+
+    Not the core's, whose group normalization divides what it sees of a single place by its size:
+    with it, one of the two numbers came to tell nothing of the drawn digits.
+    """
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        pixels = SIZE * SIZE
+        self.encoder, self.decoder = (
+            nn.Sequential(
+                nn.Linear(before, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+                nn.Linear(width, width), nn.SiLU(), nn.Linear(width, after),
+            )
+            for before, after in ((pixels, 4), (2, pixels))
+        )  # fmt: skip
+
+    def encode(self, images: Tensor) -> Posterior:
+        """(b 1 28 28) -> where in the plane: (b 2 1 1)"""
+        return Posterior(*self.encoder(images.flatten(1))[:, :, None, None].chunk(2, 1))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(b 2 1 1) -> (b 1 28 28)"""
+        return self.decoder(latents.flatten(1)).view(-1, 1, SIZE, SIZE)
+
+
+class Codebook(nn.Module):
+    """Codes that latents are rounded to, and how that is learnt (VQ-VAE, arXiv 1711.00937)."""
+
+    def __init__(self, latents: Tensor, size: int) -> None:
+        """Codes begin among some latents (b z h w), or most would never be the nearest."""
+        super().__init__()
+        places = latents.detach().permute(0, 2, 3, 1).flatten(0, 2)
+        self.codes = nn.Parameter(places[torch.randperm(len(places))[:size]])
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (b z h w) -> the nearest codes (b z h w) and their numbers (b h w)."""
+        places = latents.permute(0, 2, 3, 1)
+        number = torch.cdist(places.flatten(0, 2), self.codes).argmin(1).view(places.shape[:3])
+        return self.codes[number].permute(0, 3, 1, 2), number
+
+    def bits(self, number: Tensor) -> float:
+        """What the numbers of one item (b h w) take, by how often each code is used."""
+        used = torch.bincount(number.flatten(), minlength=len(self.codes)) / number.numel()
+        return -(used * used.clamp(min=1e-12).log2()).sum().item() * number[0].numel()
 
 
 def framed(images: Tensor, patch: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import http.client
 import math
 import urllib.request
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from shared.errors import UserError
-from shared.files import whole_file
+from shared.files import check_writable, whole_file
 
 SIZE = 28  # pixels a side
 CLASSES = 10
@@ -111,7 +112,11 @@ def _draw_digit(text: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _download(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+    check_writable(folder)
     for name, digest in MD5.items():
         path = folder / f"{name}.gz"
         if path.exists() or (folder / name).exists():
@@ -119,8 +124,11 @@ def _download(folder: Path) -> None:
         try:
             with urllib.request.urlopen(f"{URL}{path.name}", timeout=60) as answer:
                 data = answer.read()
-        except OSError as error:
-            raise UserError(f"cannot download {URL}{path.name}: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(
+                f"cannot download {URL}{path.name} ({error}); put it into {folder} by hand, or "
+                "leave out --data and --download to learn from drawn digits"
+            ) from error
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
             raise UserError(f"{URL}{path.name} is not the file it was: its MD5 sum differs")
         with whole_file(path) as file:

@@ -1,6 +1,7 @@
-"""Points in the plane as tiny pictures (n 2 1 1), and how far apart two sets of them are."""
+"""Points as tiny pictures (n 2 1 1), how far apart two sets of them are, and heaps on a line."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -41,3 +42,39 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
         torch.cdist(points, points).sum() / (len(points) * (len(points) - 1)) for points in (a, b)
     )
     return (2 * torch.cdist(a, b).mean() - sum(within)).item()
+
+
+def travel(start: Tensor, end: Tensor) -> float:
+    """The mean squared distance between the ends of pairs (n 2 1 1)."""
+    return (end - start).square().flatten(1).sum(1).mean().item()
+
+
+@dataclass(frozen=True, eq=False)
+class Heaps:
+    """Numbers x0 (n 1 1 1) in Gaussian heaps, a distribution whose denoiser is known exactly.
+
+    Attributes:
+        means, shares: (k,) of the heaps; the shares sum to 1.
+        width: standard deviation of each.
+    """
+
+    means: Tensor
+    shares: Tensor
+    width: float
+
+    def log_weights(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Log densities of x (b) with noise sigma (b) under each heap, its share in it: (b k)."""
+        std = (self.width**2 + sigma.square())[:, None].sqrt()
+        return self.shares.log() + torch.distributions.Normal(self.means, std).log_prob(x[:, None])
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | x]: (b 1 1 1), (b,) -> (b 1 1 1)."""
+        flat = x.flatten()
+        shrink = (self.width**2 / (self.width**2 + sigma.square()))[:, None]
+        expected = self.means + shrink * (flat[:, None] - self.means)
+        return (self.log_weights(flat, sigma).softmax(1) * expected).sum(1).view_as(x)
+
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation."""
+        mean = (self.shares @ self.means).item()
+        return mean, (self.width**2 + (self.shares @ self.means.square()).item() - mean**2) ** 0.5

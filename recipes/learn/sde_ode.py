@@ -13,27 +13,13 @@ from torch import Tensor
 
 from drawing import BLUE, ORANGE, PALETTE, Colour, beside, finished, line, plot, shade
 from kit import Figures, finish, read_options, run
+from points import Heaps
 from shared.noise import NoiseStream, seeded_noise
 from shared.processes import simulate_reverse, variance_preserving
 
-MEANS, STD = torch.tensor([-1.0, 0.8]), 0.15
-SHARES = torch.tensor([0.4, 0.6])
+DATA = Heaps(means=torch.tensor([-1.0, 0.8]), shares=torch.tensor([0.4, 0.6]), width=0.15)
 PROCESS = variance_preserving()
 SHAPE, END, EDGE = (1, 1, 1), 1e-3, 2.6
-
-
-def log_weights(x: Tensor, sigma: Tensor) -> Tensor:
-    """The log densities of x (b) with noise sigma (b) under each heap, its share in it: (b 2)."""
-    std = (STD**2 + sigma.square())[:, None].sqrt()
-    return SHARES.log() + torch.distributions.Normal(MEANS, std).log_prob(x[:, None])
-
-
-def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-    """E[x0 | x]: (b 1 1 1), (b,) -> (b 1 1 1)."""
-    flat = x.flatten()
-    shrink = (STD**2 / (STD**2 + sigma.square()))[:, None]
-    expected = MEANS + shrink * (flat[:, None] - MEANS)
-    return (log_weights(flat, sigma).softmax(1) * expected).sum(1).view_as(x)
 
 
 def paths(seeds: Sequence[int], starts: Sequence[int], steps: int, stochasticity: float) -> Tensor:
@@ -45,7 +31,7 @@ def paths(seeds: Sequence[int], starts: Sequence[int], steps: int, stochasticity
     for step, pair in enumerate(pairwise(times)):
         path.append(
             simulate_reverse(
-                PROCESS, denoise, path[-1], torch.stack(pair),
+                PROCESS, DATA.denoise, path[-1], torch.stack(pair),
                 lambda _, step=step: stream(step), stochasticity=stochasticity,
             )
         )  # fmt: skip
@@ -56,14 +42,11 @@ def panel(ways: Tensor, colours: Sequence[Colour], title: str):
     """Paths (steps + 1, b) over the density of the state at each time."""
     on = plot((0, -EDGE), (1, EDGE), (310, 220))
     times, states = torch.linspace(1, END, 200).double(), torch.linspace(EDGE, -EDGE, 160)
-    scale, sigma = PROCESS.scale(times).float(), PROCESS.sigma(times).float()
-    density = torch.stack(
-        [
-            log_weights(states / a, s.expand(160)).logsumexp(1).exp() / a
-            for a, s in zip(scale, sigma, strict=True)
-        ]
-    )
-    shade(on, (density.T / 0.9).sqrt())
+    levels = zip(PROCESS.scale(times).float(), PROCESS.sigma(times).float(), strict=True)
+    density = [
+        DATA.log_weights(states / a, s.expand(160)).logsumexp(1).exp() / a for a, s in levels
+    ]
+    shade(on, (torch.stack(density, 1) / 0.9).sqrt())
     across = torch.linspace(0, 1, len(ways))
     for way, colour in zip(ways.T, colours, strict=True):
         line(on, torch.stack([across, way], 1), colour)
@@ -76,20 +59,18 @@ def main(argv: Sequence[str] | None = None) -> Figures:
     many = range(seed, seed + (200 if options.quick else 1000))
     ode, sde = (paths(many, many, steps, stochasticity) for stochasticity in (0.0, 1.0))
     one = paths(range(seed, seed + 6), [seed] * 6, steps, 1.0)
-    top = [
+    both, colours = torch.cat([one, ode[:, :1]], 1), [ORANGE] * 6 + [BLUE]
+    panels = [
         panel(ode[:, :10], PALETTE, "ODE: ten seeds, noise (left) to data (right)"),
         panel(sde[:, :10], PALETTE, "SDE: the same ten starts"),
+        panel(both, colours, "one start: ODE (blue), SDE six times"),
     ]
-    colours = [ORANGE] * 6 + [BLUE]
-    both = torch.cat([one, ode[:, :1]], 1)
-    picture = beside([*top, panel(both, colours, "one start: ODE (blue), SDE six times")])
-    mean = (SHARES @ MEANS).item()
-    std = (STD**2 + (SHARES @ MEANS.square()).item() - mean**2) ** 0.5
-    figures = {"mean of the data": mean, "standard deviation of the data": std}
+    mean, deviation = DATA.moments()
+    figures = {"mean of the data": mean, "standard deviation of the data": deviation}
     for name, ends in (("ODE", ode[-1]), ("SDE", sde[-1])):
         figures |= {f"{name}: mean": ends.mean().item(), f"{name}: deviation": ends.std().item()}
     figures["one start: spread of the SDE's ends"] = one[-1].std().item()
-    return finish(options, picture, figures)
+    return finish(options, beside(panels), figures)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ All share one signature, ``(denoise, x, sigmas, *, noise=None, callback=None, ..
 
 Each raises a ``UserError`` if sigmas are not descending, or if it needs noise and there is none.
 
-Files by kind: ``ode`` and ``multistep`` are deterministic, ``ancestral``, ``sde`` and ``renoise``
-add noise, ``langevin`` runs Markov chains; ``table`` has them all by name.
+Files by kind: ``ode``, ``multistep`` and ``adaptive`` are deterministic, ``ancestral``, ``sde``
+and ``renoise`` add noise, ``langevin`` runs Markov chains; ``table`` has them all by name.
 """
 
+from shared.samplers.adaptive import sample_adaptive
 from shared.samplers.ancestral import (
     DDPM_VARIANCES,
     sample_ddim,
@@ -55,6 +56,7 @@ __all__ = [
     "Sampler",
     "SamplerFn",
     "invert_ddim",
+    "sample_adaptive",
     "sample_annealed_langevin",
     "sample_ddim",
     "sample_ddpm",

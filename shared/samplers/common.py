@@ -38,17 +38,18 @@ class Sampler:
     Attributes:
         function: the sampler.
         order: the global error falls with the number of steps to this power (as an ODE solver; for
-            a stochastic sampler, in distribution). 0 if more steps alone do not make it fall.
+            a stochastic sampler, in distribution). 0 if more steps alone do not make it fall; None
+            if it chooses its own steps, for an error that it is given.
         evaluations_per_step: calls of ``denoise``, each as costly as the network; one in the step
-            to 0 for most.
+            to 0 for most. None if it chooses its own steps.
         stochastic: whether it adds noise in each step and so needs ``noise``.
         summary: one line for people.
         paper: authors, year and arXiv number.
     """
 
     function: SamplerFn
-    order: int
-    evaluations_per_step: int
+    order: int | None
+    evaluations_per_step: int | None
     stochastic: bool
     summary: str
     paper: str

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from shared.samplers.adaptive import sample_adaptive
 from shared.samplers.ancestral import (
     sample_ddim,
     sample_ddpm,
@@ -166,6 +167,14 @@ SAMPLERS: dict[str, Sampler] = {
         stochastic=False,
         summary="DEIS in log rho, third order at one evaluation a step",
         paper="Zhang & Chen 2022, arXiv 2204.13902",
+    ),
+    "adaptive": Sampler(
+        function=sample_adaptive,
+        order=None,
+        evaluations_per_step=None,
+        stochastic=False,
+        summary="the probability-flow ODE by Runge-Kutta 5(4), which chooses its own steps",
+        paper="Song et al. 2020, arXiv 2011.13456",
     ),
     "restart": Sampler(
         function=sample_restart,
