@@ -35,9 +35,9 @@ def one_shot(samples: np.ndarray, sample_rate: int, most: float | None = None) -
     last = int(np.flatnonzero(level >= peak * 10 ** (ENDS_DB / 20))[-1]) + 1
     if most is not None:
         last = min(last, first + round(most * sample_rate))
-    cut = (samples[:, first:last] / peak).astype(np.float32)
+    cut = samples[:, first:last].astype(np.float32)
     ahead = min(round(AHEAD * sample_rate), cut.shape[1])
     cut[:, :ahead] *= np.linspace(0, 1, ahead, endpoint=False, dtype=np.float32)
     fade = min(round(FADE * sample_rate), cut.shape[1])
     cut[:, cut.shape[1] - fade :] *= np.cos(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
-    return cut
+    return cut / max(float(np.abs(cut).max()), peak * 1e-6)

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> studio.Figures:
                 prompt, seconds=SECONDS, count=args.tries, seed=args.seed + len(kit),
                 steps=args.steps, guidances=[guidance], callback=tick,
             )  # fmt: skip
-            cuts = [0.9 * one_shot(clip.samples, rate, SECONDS) for clip in tries]
+            cuts = [0.9 * one_shot(clip.samples, rate, 0.1 + 3 * fall) for clip in tries]
             best = min(range(len(cuts)), key=lambda i: cuts[i].shape[1])  # dies away soonest
             kit[name] = cuts[best]
             used.append(tries[best].settings)
