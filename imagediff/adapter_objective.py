@@ -113,6 +113,8 @@ def build_objective(config: AdapterConfig, model: Path, text: TextEncoder) -> Ad
     network = denoiser.network
     if not isinstance(network, UNet) or denoiser.schedule is None:
         raise UserError(f"{model} has no U-Net with a list of trained noise levels")
+    if network.hyper.context_dim is None:
+        raise UserError(f"the U-Net of {model} attends to no text; an adapter tells it phrases")
     torch.manual_seed(config.loop.seed)
     latents = network.hyper.out_channels
     inputs = AdapterInputs(network.hyper.context_dim, config.phrases, latents)
