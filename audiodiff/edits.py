@@ -29,19 +29,29 @@ from shared.settings import (
 
 @dataclass(frozen=True, eq=False)
 class EditedClip:
-    """A clip that was edited, and all that made it."""
+    """A clip that was edited.
+
+    Attributes:
+        settings: what made it.
+        steered: whether more than that did, which a record does not hold.
+    """
 
     sound: Sound
     settings: EditSettings
+    steered: bool = False
 
     def save(self, path: Path, overwrite: bool = False) -> None:
         """Write it, whole or not at all, with its settings inside.
+
+        What was steered by more than its settings cannot be made again from them; its file tells
+        them in a comment only.
 
         Raises:
             UserError: another suffix, a format that does not hold such samples, or a file in the
                 way.
         """
-        tags = Tags(to_json(self.settings), self.settings.parameters())
+        record = "" if self.steered else to_json(self.settings)
+        tags = Tags(record, self.settings.parameters())
         write_sound(path, self.sound, tags, overwrite)
 
 
@@ -82,7 +92,7 @@ def edited(
     told = controls and controls(region.start / sound.sample_rate, region.frames)
     made = edit_clip(pipeline, job, plan, told, guidances=guidances, callback=callback)
     for one, settings in zip(made, plan, strict=True):
-        yield EditedClip(one, settings)
+        yield EditedClip(one, settings, steered=bool(controls or guidances))
 
 
 def planned(

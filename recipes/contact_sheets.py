@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 TILE = (400, 250)  # pixels that a recipe's picture has room in, each beneath its name
 NAME = 18
 COLUMNS = 3
-COLOURS = {"sound": 24, "image": 96}  # of a sheet's palette
+COLOURS = {"sound": 48, "image": 160}  # of a sheet's palette
 
 
 def main(argv: list[str] | None = None) -> studio.Figures:

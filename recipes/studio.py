@@ -19,6 +19,7 @@ from shared.files import folder_paths, whole_file
 
 if TYPE_CHECKING:
     from audiodiff import MusicPipeline
+    from audiodiff.loop_points import LoopPoints
     from imagediff import ImagePipeline
     from imagediff.upscaler import Upscaler
     from shared.samplers import Callback
@@ -106,15 +107,22 @@ def watched(steps: int) -> Iterator[Callback]:
 
 
 def save_sound(
-    path: Path, samples: np.ndarray, rate: int, made: str, of: Iterable[SampleSettings] = ()
+    path: Path,
+    samples: np.ndarray,
+    rate: int,
+    made: str,
+    of: Iterable[SampleSettings] = (),
+    loop: LoopPoints | None = None,
 ) -> None:
     """Write a sound (c s) with a comment that tells how it was ``made``, ``of`` which samples.
+
+    Samplers and other programs play a ``loop`` over and over.
 
     What a model made as it is has a record instead, and can be replayed: ``Clip.save``.
     """
     from audiodiff.audio_file import Tags, write_audio
 
-    write_audio(path, samples, rate, Tags(comment=_told(made, of)), overwrite=True)
+    write_audio(path, samples, rate, Tags(comment=_told(made, of), loop=loop), overwrite=True)
 
 
 def save_picture(

@@ -75,6 +75,7 @@ def test_the_bed_of_ambience_has_no_seam(run: Run):
     figures, files = run("ambience")
     bed = sound(files["ambience.wav"])
     assert bed.shape == (2, 4 * RATE)
+    assert b"smpl" in files["ambience.wav"].read_bytes()
     layers = sound(files["layer-1.wav"]) + sound(files["layer-2.wav"])
     assert np.corrcoef(bed.ravel(), layers.ravel())[0, 1] > 0.999
     assert figures["share of moments with more onset than the seam"] > 0.1
@@ -145,7 +146,9 @@ def test_a_fill_changes_nothing_else(run: Run):
     )
     assert not np.array_equal(plain[:, start:end], filled[:, start:end])
     assert figures["largest change outside of the fill"] == 0
-    assert what_made(files["fill.wav"])["task"] == "inpaint"
+    # What was told of the beats is in no record, so that there is none to be misled by.
+    assert list(what_made(files["fill.wav"])) == ["comment"]
+    assert what_made(files["fill.wav"])["comment"].startswith("a rock drum solo")
 
 
 def test_both_tracks_of_a_transition_stay(run: Run):
@@ -154,7 +157,10 @@ def test_both_tracks_of_a_transition_stay(run: Run):
     assert mix.shape[1] == first.shape[1] + second.shape[1] - RATE
     assert np.array_equal(mix[:, : RATE // 2], first[:, : RATE // 2])
     assert np.array_equal(mix[:, -RATE // 2 :], second[:, -RATE // 2 :])
-    assert figures["largest change outside of the transition"] == 0
+    assert figures["seconds of the first that stay to the bit"] >= 0.5
+    assert figures["seconds of the second"] >= 0.5
+    assert figures["seconds between"] <= 1
+    assert what_made(files["mix.wav"])["task"] == "blend"
 
 
 def test_a_glitch_is_as_long_as_its_clip_and_on_its_beats(run: Run):

@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     paths = studio.files(args, "ambience.wav", *names, "ambience.png")
 
     from audiodiff.controls import unknown
+    from audiodiff.loop_points import loop_points
 
     pipeline = studio.music(args.music_model)
     plan = pipeline.plan(args.layers, bpm=240 / BAR, loop=bars, seed=args.seed, steps=args.steps)
@@ -27,12 +28,14 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     silent = [unknown(pipeline.latent_frames(plan[0].seconds))] * len(plan)
     with studio.watched(args.steps * len(plan)) as tick:
         clips = list(pipeline.generate(plan, tick, silent))
+    rate = clips[0].sample_rate
+    points = loop_points(clips[0].samples.shape[1], bars, 4, 240 / BAR, None)
     for clip, path in zip(clips, paths[1:], strict=False):
-        clip.save(path, overwrite=True)
+        told = "a loop, told of no tempo"
+        studio.save_sound(path, clip.samples, rate, told, [clip.settings], points)
     bed = np.sum([clip.samples for clip in clips], axis=0)
     bed *= 0.7 / max(float(np.abs(bed).max()), 1e-9)
-    rate = clips[0].sample_rate
-    studio.save_sound(paths[0], bed, rate, "loops laid together", plan)
+    studio.save_sound(paths[0], bed, rate, "loops laid together", plan, points)
     twice = np.tile(bed, 2)
     caption = f"{' and '.join(args.layers)}, twice: the seam is in the middle"
     studio.save_spectrograms(paths[-1], [(caption, twice)], rate)

@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     *made, mix, picture = paths = studio.files(args, *names, "mix.wav", "dj_transition.png")
 
     from audiodiff.edit_settings import Edit, check_overlap
-    from audiodiff.edits import alike, edited
+    from audiodiff.edits import alike as in_its_form
+    from audiodiff.edits import edited
     from audiodiff.sound_file import read_sound
     from shared.sources import file_hash
 
@@ -55,26 +56,31 @@ def main(argv: list[str] | None = None) -> studio.Figures:
     ]
     shown.append((f"the mix, {overlap:g} s of transition", clip.sound.samples))
     studio.save_spectrograms(picture, shown, rate)
-    ends = (sounds[0].samples, alike(sounds[1], sounds[0]).samples)
-    return studio.finish(paths, measured(clip.sound.samples, ends, round(overlap * rate), rate))
+    ends = (sounds[0].samples, in_its_form(sounds[1], sounds[0]).samples)
+    return studio.finish(paths, measured(clip.sound.samples, ends, rate))
 
 
-def measured(
-    mix: np.ndarray, ends: tuple[np.ndarray, np.ndarray], overlap: int, rate: int
-) -> studio.Figures:
-    """What changed outside of the transition, and how loud it is beside the quieter track."""
+def measured(mix: np.ndarray, ends: tuple[np.ndarray, np.ndarray], rate: int) -> studio.Figures:
+    """How much of both tracks is there to the bit, and how loud it is between them."""
     from audiodiff.loudness import loudness
 
-    before, after = ends[0].shape[1] - overlap, ends[1].shape[1] - overlap
-    untouched = (
-        np.abs(mix[:, :before] - ends[0][:, :before]).max(),
-        np.abs(mix[:, -after:] - ends[1][:, -after:]).max(),
-    )
-    level = loudness(mix[:, before : before + overlap], rate)
+    before = alike(mix, ends[0])
+    after = alike(mix[:, ::-1], ends[1][:, ::-1])
+    between = mix[:, before : mix.shape[1] - after]
+    level = loudness(between, rate)
     return {
-        "largest change outside of the transition": float(max(untouched)),
-        "loudness over the quieter track's, LU": level - min(loudness(e, rate) for e in ends),
+        "seconds of the first that stay to the bit": before / rate,
+        "seconds of the second": after / rate,
+        "seconds between": between.shape[1] / rate,
+        "loudness there over the quieter track's, LU": level - min(loudness(e, rate) for e in ends),
     }
+
+
+def alike(first: np.ndarray, second: np.ndarray) -> int:
+    """How many samples two sounds (c s) have in common from their beginning on."""
+    length = min(first.shape[1], second.shape[1])
+    differs = (first[:, :length] != second[:, :length]).any(axis=0)
+    return int(differs.argmax()) if differs.any() else length
 
 
 if __name__ == "__main__":
