@@ -87,8 +87,8 @@ class Attention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v for (b heads n d) queries and (b heads m d) keys and values.
 
-    Training in bfloat16 on a CPU attends in float32: there torch's backward pass is several times
-    slower in bfloat16 (tried with 2.13, AMX), and no tensor here is large.
+    Spelled out where gradients are wanted in bfloat16 on a CPU: there the backward pass of torch's
+    fused kernel takes several times as long (tried with 2.13, AMX), and few scores are kept.
     """
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled():
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
