@@ -15,7 +15,7 @@ from audiodiff.mel_sheet import save_mels
 from audiodiff.train_diffusion import decoder, encoder
 from audiodiff.vocoder import load_vocoder
 from shared.checkpoints import read_config
-from shared.distillation.run import Art, Examples
+from shared.distillation.rounds import Art, Examples
 from shared.distillation.settings import DistillConfig
 from shared.errors import UserError
 from shared.latents import encoder_files

@@ -11,7 +11,7 @@ from imagediff.data import read_folder
 from imagediff.latents import precompute
 from imagediff.sheets import save_sheet
 from imagediff.train_diffusion import decoder, encoder
-from shared.distillation.run import Art, Examples
+from shared.distillation.rounds import Art, Examples
 from shared.distillation.settings import DistillConfig
 from shared.latents import encoder_files
 from shared.training import Draw

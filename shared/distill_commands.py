@@ -15,6 +15,7 @@ METHODS = {
     "progressive": "Halve the steps, round after round: one of the student's does what two did.",
     "guided": "Make the guidance scale an input: one network call a step and not two.",
     "consistency": "Learn where denoising ends, from any place on its path: one to four steps.",
+    "trajectory": "Follow paths that the teacher has walked once, in few steps: the quickest run.",
 }
 
 

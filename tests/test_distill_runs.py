@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command import Duotone
+from safetensors.torch import load_file
 
 from audiodiff import MusicPipeline
 from imagediff import ImagePipeline
@@ -34,6 +35,7 @@ CONFIGS = {
     "progressive": COMMON + "teacher_steps: 4\nsteps: 1\nprompts: [a red apple]",
     "guided": COMMON,
     "consistency": COMMON + "rank: 2\nstages: 2",
+    "trajectory": COMMON + "paths: 3\nteacher_steps: 4\nsteps: 2\nrank: 2",
 }
 
 
@@ -112,7 +114,7 @@ def test_a_student_of_pictures_is_a_model(
     assert before == {path: path.stat().st_size for path in out.rglob("log.jsonl")}
 
 
-@pytest.mark.parametrize("method", ["progressive", "consistency"])
+@pytest.mark.parametrize("method", ["progressive", "consistency", "trajectory"])
 def test_a_student_of_music_is_a_model(
     duotone: Duotone, tiny_music_model: Path, clips: Path, tmp_path: Path, method: str
 ) -> None:
@@ -124,6 +126,25 @@ def test_a_student_of_music_is_a_model(
         "a slow waltz", seconds=1, steps=1, sampler=student.sampler, schedule=student.schedule
     )
     assert clip.samples.shape == (2, 44100)
+
+
+def test_paths_are_walked_once(
+    duotone: Duotone, tiny_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "student"
+    run(duotone, "trajectory", tiny_model, pictures, out)
+    (path,) = (out / "runs" / "distill" / "paths").iterdir()
+    walked = path.stat().st_mtime_ns
+    assert load_file(path)["states"].shape == (3, 2, 4, 8, 8)
+    run(duotone, "trajectory", tiny_model, pictures, out, "--resume")
+    assert path.stat().st_mtime_ns == walked
+    # Other paths are asked for: they are walked, over those of the run before.
+    (out / "runs/distill/checkpoint.safetensors").unlink()
+    wider = CONFIGS["trajectory"].replace("high: 5.0", "high: 9.0")
+    (tmp_path / "other.yaml").write_text(wider)
+    args = ["--model", tiny_model, "--data", pictures, "--out", out, "--resume"]
+    assert duotone("distill", "trajectory", *args, "--config", tmp_path / "other.yaml").code == 0
+    assert path.stat().st_mtime_ns > walked
 
 
 def test_a_low_rank_student_can_be_carried_by_its_teacher(

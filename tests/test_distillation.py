@@ -21,12 +21,15 @@ from shared.distillation import (
     progressive_loss,
     progressive_target,
     pseudo_huber,
+    trajectory_loss,
+    trajectory_target,
+    walk,
 )
 from shared.distillation.student import guided_by
 from shared.errors import UserError
 from shared.guidance import classifier_free, with_scale
 from shared.low_rank import LowRank, difference, make_low_rank, merged, plain_state
-from shared.samplers import sample_ddim, sample_heun, sample_lcm
+from shared.samplers import sample_ddim, sample_dpmpp_2m, sample_heun, sample_lcm
 from shared.schedules import NoiseSchedule, cosine_betas, scaled_linear_betas, trained
 from tests.analytic import gaussian_flow, single_gaussian, three_modes
 from tests.diffusers_loops import (
@@ -324,3 +327,24 @@ def test_a_low_rank_difference_begins_as_nothing_and_ends_in_the_weights():
 def test_ranks_that_leave_nothing_to_learn_are_refused(rank):
     with pytest.raises(UserError, match="rank"):
         make_low_rank(nn.Sequential(nn.Linear(4, 8)), rank)
+
+
+def test_a_walk_is_the_solvers_and_its_target_leads_from_state_to_state():
+    sigmas = trained(6, SCHEDULES["cosine"]).double()
+    noise, _ = states()
+    passed = walk(MIXTURE.denoise, noise * sigmas[0], sigmas, 2)
+    assert passed.shape == (64, 3, 1, 1, 2)
+    whole = sample_dpmpp_2m(MIXTURE.denoise, noise * sigmas[0], sigmas)
+    assert torch.equal(passed[:, -1], whole)
+    first = sample_dpmpp_2m(MIXTURE.denoise, noise * sigmas[0], sigmas[:3])
+    torch.testing.assert_close(passed[:, 0], first)
+    levels = sigmas[[2, 4]].expand(64, 2)
+    target = trajectory_target(passed[:, 0], passed[:, 1], levels)
+    there = ddim_step(passed[:, 0], target, levels[:, 0], levels[:, 1])
+    torch.testing.assert_close(there, passed[:, 1])
+    # To the end, what denoised must be is the end itself; a student that says so has no loss.
+    last = sigmas[[4, 6]].expand(64, 2)
+    torch.testing.assert_close(trajectory_target(passed[:, 1], whole, last), whole)
+    assert trajectory_loss(lambda x, sigma: whole, passed[:, 1], whole, last).max() < 1e-20
+    off = trajectory_loss(lambda x, sigma: whole + 0.1, passed[:, 1], whole, last)
+    torch.testing.assert_close(off, 0.01 * (1 + 1 / last[:, 0] ** 2))

@@ -22,6 +22,8 @@ from shared.distillation import (
     easy_pairs,
     guided_loss,
     progressive_loss,
+    trajectory_loss,
+    walk,
 )
 from shared.guidance import with_scale
 from shared.samplers import sample_ddim, sample_lcm
@@ -99,6 +101,31 @@ def test_progressive_rounds_halve_the_steps(trained_denoiser, teacher_off):
         assert following < 0.6  # measured: 0.30, 0.04, 0.04
         assert found < ratio
         teacher = learnt
+
+
+@pytest.mark.parametrize(("steps", "ratio"), [(4, 0.4), (2, 0.25), (1, 0.15)])
+def test_a_student_follows_paths_that_were_walked_once(
+    trained_denoiser: Denoiser, teacher_off: dict[int, float], steps: int, ratio: float
+) -> None:
+    grid, every = trained(16, SCHEDULE), 16 // steps
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(4000, 1, 1, 2, generator=generator) * grid[0]
+    states = torch.cat([noise[:, None], walk(MIXTURE.denoise, noise, grid, every)], 1)
+    levels = grid[::every]
+
+    def loss(student: DenoiseFn, _: DenoiseFn, x0: Tensor, __: Tensor, drawn: Tensor) -> Tensor:
+        path, step = drawn.long().unbind(1)
+        pair = torch.stack([levels[step], levels[step + 1]], 1)
+        return trajectory_loss(student, states[path, step], states[path, step + 1], pair)
+
+    def picks(uniforms: Tensor, normals: Tensor, _: float) -> Tensor:
+        number = uniforms * len(states) * steps
+        return torch.stack([number // steps, number % steps], 1)
+
+    learnt = fit(begun_as(trained_denoiser), loss, MIXTURE.denoise, picks, steps=400, rate=2e-3)
+    found = off_target(sample(learnt, sample_ddim, steps)) / teacher_off[steps]
+    print("trajectory", steps, found)
+    assert found < ratio  # measured: 0.21, 0.11, 0.07
 
 
 def test_a_student_that_takes_the_scale_does_what_guidance_does():

@@ -9,6 +9,7 @@ draw the levels that it compares.
 * ``guided``: the student takes the guidance scale as an input, one call in place of two.
 * ``consistency``: the student says where the ODE ends, at any level: distilled from a teacher, or
   learnt from data alone; easy consistency tuning is that with its own way to draw levels.
+* ``trajectory``: the student follows paths that its teacher has walked once.
 * ``student``: a network that begins as its teacher; ``low_rank``: one that differs by little.
 * ``settings``, ``run``, ``folder``: what ``duotone distill`` asks for, does and writes.
 """
@@ -23,6 +24,7 @@ from shared.distillation.consistency import (
 from shared.distillation.guided import guided_loss
 from shared.distillation.progressive import coarse_steps, progressive_loss, progressive_target
 from shared.distillation.steps import Loss, ddim_step, heun_step
+from shared.distillation.trajectory import trajectory_loss, trajectory_target, walk
 
 __all__ = [
     "Loss",
@@ -37,4 +39,7 @@ __all__ = [
     "progressive_loss",
     "progressive_target",
     "pseudo_huber",
+    "trajectory_loss",
+    "trajectory_target",
+    "walk",
 ]

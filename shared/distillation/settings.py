@@ -138,3 +138,30 @@ class ConsistencyConfig(DistillConfig):
                 "stages must be from 1 to 12, steps at least 1 and huber_c above 0, not "
                 f"{self.stages}, {self.steps} and {self.huber_c:g}"
             )
+
+
+@validated(frozen=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryConfig(DistillConfig):
+    """A run of ``distill trajectory``: paths of the teacher, then ``loop`` on their steps.
+
+    Attributes:
+        paths: how many the teacher walks.
+        teacher_steps: of DPM++ 2M in each.
+        steps: of the student; a divisor of the teacher's.
+        schedule: the grid they walk.
+    """
+
+    paths: int = 4000
+    teacher_steps: int = 16
+    steps: int = 4
+    schedule: Literal["trailing", "sgm-uniform"] = "trailing"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps < self.teacher_steps or self.teacher_steps % self.steps:
+            raise UserError(
+                "teacher_steps must be steps times 2 or more, such as 16 for 4, not "
+                f"{self.teacher_steps} for {self.steps}"
+            )
+        if self.paths < 1:
+            raise UserError(f"paths must be at least 1, not {self.paths}")
