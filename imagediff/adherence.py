@@ -47,6 +47,8 @@ class Prompt:
 def read_evaluation(path: Path = PROMPTS) -> list[Prompt]:
     """Prompts with their labels: JSON lines as in ``prompts.jsonl``.
 
+    Those of ``metadata.jsonl``, which ``duotone data scenes`` writes, serve as well.
+
     Raises:
         UserError: no such file, or a line whose labels are missing or outside the vocabulary.
     """
@@ -67,7 +69,8 @@ def read_evaluation(path: Path = PROMPTS) -> list[Prompt]:
 def _read_prompt(line: str, number: int, where: str) -> Prompt:
     try:
         row = json.loads(line)
-        text, kind, names = row["prompt"], row["kind"], tuple(row["objects"])
+        text = row["prompt"] if "prompt" in row else row["text"]
+        kind, names = row["kind"], tuple(row["objects"])
         relation, colour, background = (
             row.get(label) for label in ("relation", "colour", "background")
         )

@@ -239,6 +239,13 @@ def test_faulty_prompts_are_refused(tmp_path: Path, line: str, told: str) -> Non
         read_evaluation(tmp_path / "prompts.jsonl")
 
 
+def test_captions_of_scenes_serve_as_prompts(tmp_path: Path) -> None:
+    row = {key: value for key, value in ROW.items() if key != "prompt"} | {"text": "a tiger"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row | {"file_name": "0.png"}) + "\n")
+    (prompt,) = read_evaluation(tmp_path / "metadata.jsonl")
+    assert prompt.text == "a tiger" and prompt.objects == tuple(ROW["objects"])
+
+
 def test_missing_prompts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_evaluation(tmp_path / "none.jsonl")
