@@ -7,11 +7,11 @@ swapped among them (the floor, which a model that ignores what it is told reache
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from audiodiff import metrics
 from audiodiff.judge import Judge, Opinion, listen
 from audiodiff.labels import Labels, from_json
 from audiodiff.metrics import Heard, hear
-from shared.errors import UserError
+from shared.labelled import read_prompts, refuse_faults
 from shared.report import Figure
 from shared.statistics import bootstrap_interval, mean_interval, wilson
 
@@ -58,45 +58,26 @@ def read_evaluation(path: Path = PROMPTS) -> list[Prompt]:
     Raises:
         UserError: no such file, or a line without a prompt, its kind, or labels.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read prompts from {str(path)!r}: {error}") from None
-    prompts = [
-        _read_prompt(line, number, f"{path}, line {number + 1}")
-        for number, line in enumerate(lines)
-        if line.strip()
-    ]
-    if not prompts:
-        raise UserError(f"{str(path)!r} holds no prompts; one JSON object a line is needed")
-    return prompts
+    return read_prompts(path, "prompt, kind and labels", _prompt)
 
 
-def _read_prompt(line: str, number: int, where: str) -> Prompt:
-    try:
-        row = json.loads(line)
-        text, kind, labels = row["prompt"], row["kind"], from_json(row["labels"])
-        seed, start = row.get("seed", ""), row.get("start", 0)
-        bpm, key = row.get("bpm"), row.get("key")
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{where}: a JSON object with prompt, kind and labels is needed ({error!r})"
-        ) from None
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    faults = {
-        "prompt is empty": not isinstance(text, str) or not text.strip(),
-        f"kind must be {' or '.join(KINDS)}": kind not in KINDS,
-        "the labels need style, tempo and key": None in (labels.style, labels.tempo, labels.key),
-        "seed must be a text": not isinstance(seed, str),
-        "start must be a number of latent frames": not isinstance(start, int) or start < 0,
-        "bpm must be a positive number": bpm is not None
-        and (not isinstance(bpm, (int, float)) or bpm <= 0),
-        "key must be a text": key is not None and not isinstance(key, str),
-    }
-    for fault, found in faults.items():
-        if found:
-            raise UserError(f"{where}: {fault}")
+def _prompt(row: dict[str, Any], number: int) -> Prompt:
+    text, kind, labels = row["prompt"], row["kind"], from_json(row["labels"])
+    seed, start = row.get("seed", ""), row.get("start", 0)
+    bpm, key = row.get("bpm"), row.get("key")
+    refuse_faults(
+        {
+            "prompt is empty": not isinstance(text, str) or not text.strip(),
+            f"kind must be {' or '.join(KINDS)}": kind not in KINDS,
+            "the labels need style, tempo and key": None
+            in (labels.style, labels.tempo, labels.key),
+            "seed must be a text": not isinstance(seed, str),
+            "start must be a number of latent frames": not isinstance(start, int) or start < 0,
+            "bpm must be a positive number": bpm is not None
+            and (not isinstance(bpm, (int, float)) or bpm <= 0),
+            "key must be a text": key is not None and not isinstance(key, str),
+        }
+    )
     return Prompt(number, text, kind, labels, seed, start, bpm, key)
 
 

@@ -7,12 +7,12 @@ swapped among them (the floor, which a model that ignores its prompts reaches).
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from imagediff.judge import HALVES, Judge, look, places, view
 from imagediff.metrics import background_name, paint_name
 from imagediff.objects import BACKGROUNDS, TINTS, objects
 from imagediff.scenes import PROMPTS, RELATIONS
-from shared.errors import UserError
+from shared.labelled import read_prompts, refuse_faults
 from shared.report import Figure
 from shared.statistics import wilson
 
@@ -52,50 +52,32 @@ def read_evaluation(path: Path = PROMPTS) -> list[Prompt]:
     Raises:
         UserError: no such file, or a line whose labels are missing or outside the vocabulary.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read prompts from {str(path)!r}: {error}") from None
-    prompts = [
-        _read_prompt(line, number, f"{path}, line {number + 1}")
-        for number, line in enumerate(lines)
-        if line.strip()
-    ]
-    if not prompts:
-        raise UserError(f"{str(path)!r} holds no prompts; one JSON object a line is needed")
-    return prompts
+    return read_prompts(path, "prompt, kind and objects", _prompt)
 
 
-def _read_prompt(line: str, number: int, where: str) -> Prompt:
-    try:
-        row = json.loads(line)
-        text = row["prompt"] if "prompt" in row else row["text"]
-        kind, names = row["kind"], tuple(row["objects"])
-        relation, colour, background = (
-            row.get(label) for label in ("relation", "colour", "background")
-        )
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{where}: a JSON object with prompt, kind and objects is needed ({error!r})"
-        ) from None
-    faults = {
-        "prompt is empty": not isinstance(text, str) or not text.strip(),
-        "kind must be single, recolour or pair": kind not in ("single", "recolour", "pair"),
-        "a pair has two objects and a relation, other kinds have one object and none": (
-            (len(names), relation is not None) != ((2, True) if kind == "pair" else (1, False))
-        ),
-        "an object is outside the vocabulary": any(name not in list(objects()) for name in names),
-        f"relation must be one of {', '.join(RELATIONS)}": relation not in (None, *RELATIONS),
-        f"a recolour's colour, and no other's, is one of {', '.join(TINTS)}": (
-            colour not in (tuple(TINTS) if kind == "recolour" else (None,))
-        ),
-        f"background must be one of {', '.join(BACKGROUNDS)}": (
-            background not in (None, *BACKGROUNDS)
-        ),
-    }
-    for fault, found in faults.items():
-        if found:
-            raise UserError(f"{where}: {fault}")
+def _prompt(row: dict[str, Any], number: int) -> Prompt:
+    text = row["prompt"] if "prompt" in row else row["text"]
+    kind, names = row["kind"], tuple(row["objects"])
+    relation, colour, background = (row.get(name) for name in ("relation", "colour", "background"))
+    refuse_faults(
+        {
+            "prompt is empty": not isinstance(text, str) or not text.strip(),
+            "kind must be single, recolour or pair": kind not in ("single", "recolour", "pair"),
+            "a pair has two objects and a relation, other kinds have one object and none": (
+                (len(names), relation is not None) != ((2, True) if kind == "pair" else (1, False))
+            ),
+            "an object is outside the vocabulary": any(
+                name not in list(objects()) for name in names
+            ),
+            f"relation must be one of {', '.join(RELATIONS)}": relation not in (None, *RELATIONS),
+            f"a recolour's colour, and no other's, is one of {', '.join(TINTS)}": (
+                colour not in (tuple(TINTS) if kind == "recolour" else (None,))
+            ),
+            f"background must be one of {', '.join(BACKGROUNDS)}": (
+                background not in (None, *BACKGROUNDS)
+            ),
+        }
+    )
     return Prompt(number, text, kind, names, relation, colour, background)
 
 
