@@ -148,8 +148,9 @@ def sample_deis(
     last ``order`` predicted noises ``(x - denoised) / sigma``. The paper's rho is sigma in this
     coordinate; its polynomials are in t, which a grid of sigmas does not have, so they are in
     log rho, as in diffusers. (In rho itself it is :func:`sample_lms`.) With a grid that ends at 0
-    the order falls by one in each of the last steps, to 1 in the step to 0. Deterministic:
-    ``noise`` is not used.
+    the order falls by one in each of the last steps, to 1 in the step to 0. With one that ends
+    above, the order stays: nothing is singular there. diffusers lowers it then too, below 15 steps,
+    unless ``lower_order_final`` is off. Deterministic: ``noise`` is not used.
 
     Raises:
         UserError: order outside 1 .. 3.

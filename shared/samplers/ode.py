@@ -55,6 +55,10 @@ def sample_heun(
     in the step to 0, where the slope is not defined. ``s_churn`` above 0 adds noise before each
     step, scaled by ``s_noise``.
 
+    For flows, diffusers' FlowMatchHeunDiscreteScheduler averages slopes in the flow's time and
+    state instead. Both are of second order, and the numbers differ; the paper's is followed for
+    every kind of model, so that a sampler does not depend on what the network predicts.
+
     Raises:
         UserError: ``s_churn`` above 0 without ``noise``.
     """
