@@ -1,7 +1,7 @@
-"""`duotone evaluate edit` with diffusers' StableDiffusionInpaintPipeline on the same weights.
+"""What `duotone evaluate edit` says of filling, with diffusers' pipeline on the same weights.
 
-Its scheduler, steps, guidance and dtype are ours; what it gives is taken as it gives it, and once
-more with our blended border around what it filled.
+That is its StableDiffusionInpaintPipeline. Its scheduler, steps, guidance and dtype are ours; what
+it gives is taken as it gives it, and once more with our blended border around what it filled.
 """
 
 import argparse
@@ -28,8 +28,9 @@ def main() -> None:
 
     from imagediff import ImagePipeline
     from imagediff.adherence import Prompt, read_evaluation
+    from imagediff.edit_cases import FEATHER, FILLED
     from imagediff.editing import border
-    from imagediff.evaluate_edit import FEATHER, evaluate_edit
+    from imagediff.evaluate_edit import evaluate_edit
     from imagediff.judge import load_judge
     from imagediff.picture_file import Picture
     from imagediff.pixels import to_rgb, with_pixels
@@ -71,6 +72,7 @@ def main() -> None:
         read_evaluation(),
         methods=None if arguments.methods is None else arguments.methods.split(","),
         others={"diffusers": inpaint, "diffusers, pasted": pasted},
+        tasks=FILLED,
         limit=arguments.limit,
         steps=arguments.steps,
     )

@@ -46,6 +46,7 @@ from shared.settings import DEFAULT_SCHEDULE, GuidanceSettings
 )
 @click.option("--size", metavar="WxH", help="In pixels; by default what the model was trained at.")
 @click.option("--tile", is_flag=True, help="A texture that repeats without a seam.")
+@click.option("--upscale", type=int, metavar="2|4", help="So many times larger once it is drawn.")
 @all_of(model_options, quality_option, json_option("picture"), overwrite_option)
 def image(
     prompt: str | None,
@@ -65,6 +66,7 @@ def image(
     negative_prompt: str,
     size: str | None,
     tile: bool,
+    upscale: int | None,
     model: str,
     device: str,
     dtype: str,
@@ -74,6 +76,7 @@ def image(
     """Make pictures of PROMPT, or of a layout, and print their paths."""
     import secrets
 
+    from imagediff.enlarged_settings import check_factor
     from imagediff.settings import parse_size
     from imagediff.subject import read_subject
     from shared.files import output_paths, slug
@@ -84,6 +87,8 @@ def image(
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count)
+    if upscale is not None:
+        check_factor(upscale)
     found = find_model(model)
     asked = read_subject(prompt, name, unconditional, layout, legend)
     if asked.drawn is not None:
@@ -109,6 +114,7 @@ def image(
     pixels = None if size is None else parse_size(size)
 
     from imagediff import ImagePipeline
+    from imagediff.enlarging import made_larger
     from imagediff.png import save_png
 
     pipeline = ImagePipeline.load(model, device, dtype, choice.student)
@@ -129,13 +135,14 @@ def image(
         tile=tile,
         layout=regions,
     )
+    plan, finished = made_larger(plan, upscale)
     texts = [asked.prompt, negative_prompt, *(region.what for region in regions)]
     for remark in dict.fromkeys(line for text in texts for line in pipeline.remarks(text)):
         say(f"Note: {remark}")
     with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:
         pictures = pipeline.generate(plan, callback=lambda *_: advance(bar))
         for path, settings, picture in zip(paths, plan, pictures, strict=True):
-            save_png(picture, path, settings, overwrite)
+            save_png(finished(picture, settings), path, settings, overwrite)
             record = {"path": str(path)} | settings.record()
             bar.write(json.dumps(record) if as_json else str(path), file=sys.stdout)
 
@@ -189,6 +196,7 @@ def replay(
     (path,) = output_paths(output, [f"{file.stem}-replay"], [""], [".png"], overwrite)
 
     from imagediff import ImagePipeline
+    from imagediff.enlarging import made_larger
     from shared.devices import is_available
 
     if device is None:
@@ -198,7 +206,7 @@ def replay(
     )
     if recorded.layout:
         pipeline = pipeline.adapted
-    (settings,) = pipeline.plan(
+    plan = pipeline.plan(
         recorded.prompt,
         negative_prompt=recorded.negative_prompt,
         seed=recorded.seed,
@@ -211,10 +219,15 @@ def replay(
         tile=recorded.tile,
         layout=recorded.layout,
     )
+    told = recorded.upscale
+    (settings,), finished = (
+        made_larger(plan, None) if told is None else made_larger(plan, told.factor, told.model)
+    )
     for change in recorded.changes(settings):
         say(f"Note: {change}")
     with progress(settings.steps, "step") as bar:
-        (again,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
+        (drawn,) = pipeline.generate([settings], callback=lambda *_: advance(bar))
+    again = finished(drawn, settings)
     save_png(again, path, settings, overwrite)
     click.echo(path)
     click.echo(difference(original, again))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
+from imagediff.enlarged_settings import Enlarged, check_factor
 from imagediff.picture_file import Picture
 from imagediff.pixels import to_rgb, with_pixels
+from imagediff.settings import Settings
 from imagediff.shrink import enlarge
 from imagediff.upscale_settings import UpscaleSettings
 from imagediff.upscaler import Upscaler
+from shared.errors import UserError
 from shared.samplers import Callback
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # as Pillow weighs red, green and blue
@@ -50,6 +54,31 @@ def upscale(
         levels = np.asarray(larger.image, np.float32) + 257 * added
         return replace(larger, image=Image.fromarray(levels.round().clip(0, 65535).astype("=u2")))
     return with_pixels(larger, made, np.ones((made.height, made.width), np.float32))
+
+
+def made_larger(
+    plan: Sequence[Settings], factor: int | None, model: str = "builtin"
+) -> tuple[list[Settings], Callable[[Image.Image, Settings], Image.Image]]:
+    """A plan whose pictures are made larger once they are drawn, and what does that.
+
+    Args:
+        factor: None leaves them as they are.
+        model: name or folder of the upscaler.
+
+    Raises:
+        UserError: a factor, model or size that there is not, or a picture that is to be a tile.
+    """
+    if factor is None:
+        return list(plan), lambda picture, settings: picture
+    if plan[0].tile:
+        raise UserError("a tile made larger has a seam; leave --tile or --upscale out")
+    check_factor(factor, plan[0].size)
+    upscaler = Upscaler.load(model, plan[0].device, plan[0].dtype)
+    told = Enlarged(factor, upscaler.name, upscaler.hash)
+    return (
+        [replace(settings, upscale=told) for settings in plan],
+        lambda picture, settings: upscaler(picture, factor, seed=settings.seed),
+    )
 
 
 def walked_steps(picture: Picture, settings: UpscaleSettings) -> int:

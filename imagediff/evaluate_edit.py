@@ -1,21 +1,28 @@
-"""How good filled pictures are: what stays, the border, the prompt, likeness to real ones, time."""
+"""How good edited pictures are: what stays, the border, the prompt, likeness to real ones, time."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from imagediff.adherence import Prompt, draw_by_lot, in_top, judge_features, see
-from imagediff.edit_settings import Edit, EditSettings
-from imagediff.editing import TASKS, Job, border, edit, free_box, with_margins
+from imagediff.adherence import Prompt, Sight, see
+from imagediff.edit_cases import FEATHER, FILLED, WHOLE, Case, cases
+from imagediff.edit_settings import Edit
+from imagediff.editing import TASKS, border, edit
+from imagediff.edits import planned
 from imagediff.evaluate import REAL_SEEDS, real_pictures
 from imagediff.judge import Judge
+from imagediff.movie_settings import BlendSettings
+from imagediff.movies import blend
 from imagediff.picture_file import Picture
 from imagediff.pipeline import ImagePipeline
 from imagediff.pixels import to_rgb, with_pixels
@@ -25,49 +32,38 @@ from shared.report import grid
 from shared.settings import DEFAULT_SAMPLER
 from shared.statistics import frechet_distance
 
-PASTE = "naive paste"
-FEATHER = 4  # px, the commands' default
+UNFILLED, PASTE, FADE, REAL = "unfilled", "naive paste", "cross-fade", "real"
+GREY = 127  # of what is hidden
+STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 Fill = Callable[[Image.Image, np.ndarray, Prompt, int], Image.Image]
 """(picture, free (h w) bool, prompt, seed) -> the picture filled: what benchmarks compare with."""
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A real scene of a prompt, and what of it is hidden and has to be filled."""
-
-    prompt: Prompt
-    scene: Image.Image
-    free: np.ndarray
-    edit: Edit
-
-    @property
-    def source(self) -> Picture:
-        """What there is before: the scene, or what the margins leave of it."""
-        _, _, right, _ = self.edit.margins
-        width, height = self.scene.size
-        return Picture(self.scene.crop((0, 0, width - right, height)), "PNG")
+Way = Callable[[Case], Image.Image]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one task by one method.
+    """What was measured of one task by one way.
 
     Attributes:
-        unchanged: largest difference, in grey levels, outside the hidden part and its border.
+        unchanged: largest difference, in grey levels, outside the hidden part and its border; None
+            for tasks of the whole picture.
         border: mean gradient within the border's width of the edge, against the scene's own there.
-        top1, top5: share of the pictures in which the judge sees what the prompt asks for.
-        frechet: distance to other real scenes of the prompts, in the judge's features.
+        top1, top5: share of the pictures in which the judge sees what was asked for, in a view
+            that holds nothing of it but what was drawn.
+        apart: root-mean-square difference from the scene in what was drawn, in grey levels.
+        frechet: distance to other real scenes of the prompts, in the judge's features of that view.
         seconds: a picture.
     """
 
     task: str
-    method: str
+    way: str
     n: int
-    unchanged: float
-    border: float
+    unchanged: float | None
+    border: float | None
     top1: float
     top5: float
+    apart: float
     frechet: float | None
     seconds: float | None
 
@@ -85,46 +81,31 @@ class EditReport:
 
     def table(self) -> str:
         """The report as people read it."""
-        head = ("", "", "unchanged", "border", "top-1", "top-5", "Fréchet", "seconds")
+        head = ("", "", "unchanged", "border", "top-1", "top-5", "apart", "Fréchet", "seconds")
+
+        def cell(value: float | None, digits: int) -> str:
+            return "" if value is None else f"{value:.{digits}f}"
+
         rows = [
             (
                 row.task,
-                row.method,
-                f"{row.unchanged:.0f}",
-                f"{row.border:.2f}",
-                f"{row.top1:.2f}",
-                f"{row.top5:.2f}",
-                "" if row.frechet is None else f"{row.frechet:.1f}",
-                "" if row.seconds is None else f"{row.seconds:.2f}",
+                row.way,
+                cell(row.unchanged, 0),
+                cell(row.border, 2),
+                cell(row.top1, 2),
+                cell(row.top5, 2),
+                cell(row.apart, 1),
+                cell(row.frechet, 1),
+                cell(row.seconds, 2),
             )
             for row in self.rows
         ]
         legend = (
             "unchanged: largest difference outside, in grey levels; border: gradient at the edge "
-            "over the scene's own; real: the scenes themselves"
+            "over the scene's own; top-1, top-5: the judge sees what was asked for in what was "
+            "drawn; apart: how far that is from the scene, root mean square; real: real scenes"
         )
         return grid(self.settings, [head, *rows], legend, left=2)
-
-
-def cases(prompts: Sequence[Prompt], limit: int | None, seed: int, size: int) -> list[Case]:
-    """For each prompt of a single object its middle hidden, and its right quarter.
-
-    Raises:
-        UserError: the emoji font is not installed.
-    """
-    chosen = draw_by_lot([prompt for prompt in prompts if prompt.kind == "single"], limit, seed)
-    scenes = real_pictures(chosen, REAL_SEEDS[0], size)
-    eighth = size // 8
-    box = (eighth, eighth, size - 2 * eighth, size - 2 * eighth)
-    found = []
-    for prompt, scene in zip(chosen, scenes, strict=True):
-        common = {"source": "", "source_hash": "", "feather": FEATHER}
-        inpaint = Edit(**common, task="inpaint", box=box)
-        found.append(Case(prompt, scene, free_box(box, scene.size), inpaint))
-        extend = Edit(**common, task="extend", margins=(0, 0, size // 4, 0), opaque=True)
-        rest = Picture(scene.crop((0, 0, size - size // 4, size)), "PNG")
-        found.append(Case(prompt, scene, with_margins(rest, extend.margins)[1], extend))
-    return found
 
 
 def evaluate_edit(
@@ -134,103 +115,164 @@ def evaluate_edit(
     *,
     methods: Sequence[str] | None = None,
     others: dict[str, Fill] | None = None,
+    tasks: Sequence[str] = (*FILLED, *WHOLE),
     limit: int | None = None,
     seed: int = 0,
     steps: int = 25,
     guidance_scale: float = 4.0,
     sampler: str = DEFAULT_SAMPLER,
 ) -> EditReport:
-    """Fill hidden parts of real scenes by every method and measure what came out.
+    """Edit real scenes in every way and measure what came out.
+
+    Hidden parts are filled by every method; beside them stand the part left grey and a picture of
+    the prompt alone, pasted in. What is made of a whole picture is made with several strengths, of
+    a blend the picture in the middle, beside which stands the mean of the two pictures.
 
     Args:
-        methods: names in :data:`shared.editing.FILLINGS`; all by default. Beside them stands a
-            picture of the prompt alone, pasted in.
+        methods: names in :data:`shared.editing.FILLINGS`; all by default.
         others: more ways to fill, by name.
+        tasks: those of the table.
         limit: at most so many prompts with and without a background, drawn by lot.
         seed: prompt number i gets the seed ``seed + i``.
 
     Raises:
-        UserError: a value that the model or the sampler does not take, or no emoji font.
+        UserError: a value that the model or the sampler does not take, no prompt of a single
+            object, or no emoji font.
     """
     size = pipeline.native_size[0]
-    all_cases = cases(prompts, limit, seed, size)
-    ways: dict[str, Callable[[Case], Image.Image]] = {}
+    by_task = cases(prompts, limit, seed, size)
+    sampled = {"steps": steps, "guidance_scale": guidance_scale, "sampler": sampler}
 
-    def plan(case: Case, picture_size: tuple[int, int] | None = None) -> list[Settings]:
-        return pipeline.plan(
-            case.prompt.text,
-            seed=seed + case.prompt.number,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            size=picture_size,
+    def plan(case: Case) -> Settings:
+        return pipeline.plan(case.prompt.text, seed=seed + case.prompt.number, **sampled)[0]
+
+    def ours(case: Case, **change: Any) -> Image.Image:
+        how = Edit(**{**vars(case.edit), **change})
+        job = TASKS[how.task](pipeline, case.source, how, None)
+        number = seed + case.prompt.number
+        (made,) = edit(
+            pipeline, job, planned(pipeline, job, how, case.prompt.text, seed=number, **sampled)
         )
-
-    def ours(method: str) -> Callable[[Case], Image.Image]:
-        def filled(case: Case) -> Image.Image:
-            how = Edit(**{**vars(case.edit), "method": method})
-            job: Job = TASKS[how.task](pipeline, case.source, how, None)
-            (settings,) = plan(case, job.part.size)
-            (made,) = edit(pipeline, job, [EditSettings(**vars(settings), **vars(how))])
-            return to_rgb(made)
-
-        return filled
+        return to_rgb(made)
 
     def pasted(case: Case) -> Image.Image:
-        (made,) = pipeline.generate(plan(case))
-        weight = border(case.free, FEATHER)
+        (made,) = pipeline.generate([plan(case)])
+        weight = border(_free(case), FEATHER)
         return to_rgb(with_pixels(Picture(case.scene, "PNG"), made, weight))
 
-    def by(fill: Fill) -> Callable[[Case], Image.Image]:
-        return lambda case: fill(case.scene, case.free, case.prompt, seed + case.prompt.number)
+    def unfilled(case: Case) -> Image.Image:
+        return Image.composite(
+            Image.new("RGB", case.scene.size, (GREY,) * 3),
+            case.scene,
+            Image.fromarray(_free(case).astype(np.uint8) * 255),
+        )
 
-    ways |= {method: ours(method) for method in (FILLINGS if methods is None else methods)}
-    ways[PASTE] = pasted
-    ways |= {name: by(fill) for name, fill in (others or {}).items()}
+    def by(fill: Fill, case: Case) -> Image.Image:
+        return fill(case.scene, _free(case), case.prompt, seed + case.prompt.number)
+
+    def middle(case: Case, strength: float) -> Image.Image:
+        settings = BlendSettings(
+            **{**vars(plan(case)), "prompt": case.before.text},
+            **dict.fromkeys(("source", "source_hash", "other", "other_hash"), ""),
+            task="blend",
+            other_prompt=case.prompt.text,
+            strength=strength,
+            frames=3,
+            fps=1,
+        )
+        return list(islice(blend(pipeline, settings, case.scene, case.other), 2))[1]
+
+    def faded(case: Case) -> Image.Image:
+        return Image.blend(case.scene, case.other, 0.5)
+
+    fills: dict[str, Way] = {UNFILLED: unfilled}
+    for method in FILLINGS if methods is None else methods:
+        fills[method] = partial(ours, method=method)
+    fills[PASTE] = pasted
+    fills |= {name: partial(by, fill) for name, fill in (others or {}).items()}
+    strengths = {f"strength {strength:g}": strength for strength in STRENGTHS}
+    walks: dict[str, Way] = {
+        name: partial(ours, strength=strength) for name, strength in strengths.items()
+    }
+    blends: dict[str, Way] = {FADE: faded}
+    blends |= {name: partial(middle, strength=strength) for name, strength in strengths.items()}
+    ways = {**dict.fromkeys(FILLED, fills), **dict.fromkeys(WHOLE, walks), "blend": blends}
+
     rows = []
-    for task in ("inpaint", "extend"):
-        here = [case for case in all_cases if case.edit.task == task]
-        these = [case.prompt for case in here]
-        real = real_pictures(these, REAL_SEEDS[1], size)
-        reference = judge_features(these, see(judge, these, real))
-        for name, way in ways.items():
-            start = time.perf_counter()
-            made = [way(case) for case in tqdm(here, f"{task}, {name}", leave=False)]
-            seconds = (time.perf_counter() - start) / len(here)
-            rows.append(_row(judge, task, name, here, made, reference, seconds))
-        scenes = [case.scene for case in here]
-        rows.append(_row(judge, task, "real", here, scenes, reference, None))
-    facts = plan(all_cases[0])[0].record()
+    for task in tasks:
+        these = by_task[task]
+        if not these:  # prompts of one's own may have no two objects beside each other
+            continue
+        real = real_pictures([case.prompt for case in these], REAL_SEEDS[1], size)
+        reference = _features(these, _sights(judge, these, real))
+        made, seconds = defaultdict[str, list[Image.Image]](list), defaultdict[str, float](float)
+        # Every way in turn: what else the machine does then weighs on all alike.
+        for case in tqdm(these, task, leave=False):
+            for name, way in ways[task].items():
+                start = time.perf_counter()
+                made[name].append(way(case))
+                seconds[name] += (time.perf_counter() - start) / len(these)
+        for name, pictures in made.items():
+            rows.append(_row(judge, task, name, these, pictures, reference, seconds[name]))
+        rows.append(_row(judge, task, REAL, these, [c.other for c in these], reference, None))
+    facts = plan(by_task["inpaint"][0]).record()
     kept = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
-    settings = {key: facts[key] for key in kept} | {"seed": seed, "prompts": len(all_cases) // 2}
-    return EditReport(settings, rows)
+    settings = {key: facts[key] for key in kept}
+    return EditReport(settings | {"seed": seed, "scenes": len(by_task["inpaint"])}, rows)
+
+
+def _free(case: Case) -> np.ndarray:
+    assert case.free is not None, "only what has a hole is filled"
+    return case.free
+
+
+def _sights(judge: Judge, these: Sequence[Case], made: Sequence[Image.Image]) -> list[Sight]:
+    return see(judge, [case.prompt for case in these], made)
+
+
+def _features(these: Sequence[Case], sights: Sequence[Sight]) -> np.ndarray:
+    return np.stack([s.features[case.place] for case, s in zip(these, sights, strict=True)])
 
 
 def _row(
     judge: Judge,
     task: str,
-    method: str,
+    way: str,
     these: Sequence[Case],
     made: Sequence[Image.Image],
     reference: np.ndarray,
     seconds: float | None,
 ) -> Row:
-    prompts = [case.prompt for case in these]
-    sights = see(judge, prompts, made)
-    features = judge_features(prompts, sights)
-    pairs = list(zip(these, made, strict=True))
+    sights = _sights(judge, these, made)
+    ranks = [
+        min(sight.rank(case.place, name) for name in case.wanted)
+        for case, sight in zip(these, sights, strict=True)
+    ]
+    holes = [(case, made) for case, made in zip(these, made, strict=True) if case.free is not None]
     return Row(
         task=task,
-        method=method,
+        way=way,
         n=len(these),
-        unchanged=max(outside_error(case.scene, picture, case.free) for case, picture in pairs),
-        border=sum(border_gradient(picture, case.free) for case, picture in pairs)
-        / max(sum(border_gradient(case.scene, case.free) for case in these), 1e-9),
-        top1=float(np.mean([in_top(*pair, 1) for pair in zip(prompts, sights, strict=True)])),
-        top5=float(np.mean([in_top(*pair, 5) for pair in zip(prompts, sights, strict=True)])),
-        frechet=frechet_distance(features, reference) if len(these) > 1 else None,
+        unchanged=max(outside_error(c.scene, one, _free(c)) for c, one in holes) if holes else None,
+        border=sum(border_gradient(one, _free(c)) for c, one in holes)
+        / max(sum(border_gradient(c.scene, _free(c)) for c, _ in holes), 1e-9)
+        if holes
+        else None,
+        top1=float(np.mean([rank <= 1 for rank in ranks])),
+        top5=float(np.mean([rank <= 5 for rank in ranks])),
+        apart=float(
+            np.mean([apart(c.scene, one, c.free) for c, one in zip(these, made, strict=True)])
+        ),
+        frechet=frechet_distance(_features(these, sights), reference) if len(these) > 1 else None,
         seconds=seconds,
     )
+
+
+def apart(before: Image.Image, after: Image.Image, free: np.ndarray | None) -> float:
+    """The root-mean-square difference in grey levels where it is free (h w); None is everywhere."""
+    difference = np.asarray(before, np.float64) - np.asarray(after, np.float64)
+    inside = difference if free is None else difference[free]
+    return float(np.sqrt(np.square(inside).mean()))
 
 
 def outside_error(before: Image.Image, after: Image.Image, free: np.ndarray) -> float:

@@ -107,7 +107,8 @@ def open_picture(path: Path) -> Picture:
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
-        with Image.open(path, formats=list(SUFFIXES)) as image:
+        # By its name Pillow would map the file, and get turned TIFF wrong that is not compressed.
+        with path.open("rb") as file, Image.open(file, formats=list(SUFFIXES)) as image:
             yield image
     except FileNotFoundError:
         raise UserError(f"there is no file {str(path)!r}") from None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imagediff.enlarged_settings import Enlarged
 from imagediff.layout_settings import Layout
 from shared.errors import UserError
 from shared.settings import SampleSettings
@@ -14,9 +15,10 @@ DEFAULT_GUIDANCE_SCALE = 4.0
 class Settings(SampleSettings):
     """Everything that makes one picture; the JSON record in its file holds it."""
 
-    size: tuple[int, int]  # width and height in pixels
+    size: tuple[int, int]  # width and height in pixels, of what the model draws
     tile: bool = False  # whether it goes on at its other side
     layout: Layout = ()  # what is to be where; () says nothing of it
+    upscale: Enlarged | None = None  # what is done with it once it is drawn
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,9 +32,16 @@ class Settings(SampleSettings):
         if self.guidance_scale != 1:
             super().check_prompt()
 
+    def changes(self, now: SampleSettings) -> list[str]:
+        """What made ``now`` otherwise than this, the upscaler as well."""
+        before, after = self.upscale, getattr(now, "upscale", None)
+        upscaler = [] if before == after else [f"upscaler was {before}, is now {after}"]
+        return super().changes(now) + upscaler
+
     def measures(self) -> Mapping[str, object]:
-        """The size, as image tools write it."""
-        return {"Size": "x".join(map(str, self.size))}
+        """The size, as image tools write it, and how much larger it is made."""
+        size = {"Size": "x".join(map(str, self.size))}
+        return size if self.upscale is None else size | {"Hires upscale": self.upscale.factor}
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -19,10 +19,10 @@ from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
 from imagediff.data import Row, read_folder
+from imagediff.enlarged_settings import FACTORS
 from imagediff.metrics import psnr
 from imagediff.sheets import from_pil, save_sheet
 from imagediff.shrink import Wear, enlarge, shrink, worn
-from imagediff.upscale_settings import FACTORS
 from imagediff.upscaler import Upscaler, build_upscaler, save_upscaler
 from shared.conditioning import Conditioning
 from shared.config import STRICT, read_config

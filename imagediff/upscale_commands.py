@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
+from imagediff.enlarged_settings import check_factor
 from imagediff.sources import prompt_of
 from imagediff.upscale_settings import (
     DEFAULT_SAMPLER,
     DEFAULT_SCHEDULE,
     DEFAULT_STEPS,
     UpscaleSettings,
-    check_factor,
 )
 from shared.console import (
     FILE,

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imagediff.enlarged_settings import check_factor
 from imagediff.settings import Settings
-from shared.errors import UserError
 
-FACTORS = (2, 4)
 DEFAULT_STEPS = 1
 DEFAULT_SAMPLER = "ddim"
 DEFAULT_SCHEDULE = "trained"
-LARGEST = 2**24  # pixels of what is made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +19,7 @@ class UpscaleSettings(Settings):
 
     Attributes:
         source, source_hash: the picture's file as it was named, and SHA-256 of its bytes.
-        factor: one of ``FACTORS``.
+        factor: one of :data:`imagediff.enlarged_settings.FACTORS`.
         task: "upscale"; tells this record from those of other pictures.
 
     Raises:
@@ -43,15 +41,3 @@ class UpscaleSettings(Settings):
     def measures(self) -> Mapping[str, object]:
         """The size, and how much larger than before it is."""
         return {**Settings.measures(self), "Upscale": self.factor}
-
-
-def check_factor(factor: int, size: tuple[int, int] = (1, 1)) -> None:
-    """Raise UserError unless pictures of ``size`` can be made ``factor`` times as large."""
-    if factor not in FACTORS:
-        raise UserError(f"the factor must be {' or '.join(map(str, FACTORS))}, not {factor}")
-    width, height = size
-    if width * height * factor**2 > LARGEST:
-        raise UserError(
-            f"{width}x{height} pixels times {factor} are too many: the result may have "
-            f"{LARGEST:,} at most"
-        )

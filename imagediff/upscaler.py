@@ -23,15 +23,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from imagediff.enlarged_settings import FACTORS, check_factor
 from imagediff.sheets import from_pil, to_pil
 from imagediff.shrink import enlarge
 from imagediff.upscale_settings import (
     DEFAULT_SAMPLER,
     DEFAULT_SCHEDULE,
     DEFAULT_STEPS,
-    FACTORS,
     UpscaleSettings,
-    check_factor,
 )
 from shared.checkpoints import load_denoiser, model_hash, save_component, write_scheduler
 from shared.conditioning import Conditioning

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import Duotone, names
-from PIL import Image
+from PIL import Image, ImageCms
 
 from imagediff import ImagePipeline
+from imagediff.picture_file import ORIENTATION, open_picture
 from imagediff.sheets import from_pil
 
 STEPS = ("--steps", 3)
@@ -141,19 +142,76 @@ def test_extend_adds_and_keeps(run: Duotone) -> None:
     assert json.loads(run("info", path, "--json").out[0])["margins"] == [16, 8, 0, 0]
 
 
-def test_the_file_s_kind_stays(run: Duotone) -> None:
-    draw("in.webp")
-    draw("in.tif", mode="L")
-    image = Image.new("CMYK", (40, 24), (10, 200, 30, 0))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save("in.jpg", exif=exif)
-    for name, mode in (("in.webp", "RGB"), ("in.tif", "L"), ("in.jpg", "CMYK")):
-        (path,) = run("inpaint", name, "a cat", "--box", "0,0,8,8", "--seed", 1).out
-        assert path == name.replace(".", "-inpaint-1.")
-        with Image.open(name) as before, Image.open(path) as after:
-            assert (before.format, before.size, after.mode) == (after.format, after.size, mode)
-            assert after.getexif().get(0x0112) == before.getexif().get(0x0112)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+KINDS = {
+    "in.webp": ("RGBA", {"lossless": True, "exact": True}),
+    "in.png": ("RGBA", {}),
+    "deep.png": ("I;16", {}),
+    "palette.png": ("P", {"transparency": 0}),
+    "grey.tif": ("L", {}),
+    "ink.tif": ("CMYK", {}),
+    "ink.jpg": ("CMYK", {}),
+    "grey.jpg": ("L", {}),
+}
+VERBS = {
+    "inpaint": ("a cat", "--box", "0,0,8,8"),
+    "extend": ("--right", 8),
+    "restyle": ("a cat",),
+    "vary": (),
+}
+
+
+def draw_kind(name: str) -> None:
+    """A picture of 40 by 24, with EXIF that says it is to be turned, and a profile."""
+    mode, arguments = KINDS[name]
+    rng = np.random.default_rng(3)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (24, 40)).astype(np.uint16))
+    elif mode == "P":
+        image = Image.fromarray(rng.integers(0, 5, (24, 40)).astype(np.uint8), "P")
+        image.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10, 10, 10, 200, 250, 250, 250])
+    else:
+        bands = len(Image.new(mode, (1, 1)).getbands())
+        shape = (24, 40, bands) if bands > 1 else (24, 40)
+        image = Image.fromarray(rng.integers(0, 256, shape).astype(np.uint8), mode)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    profile = {"icc_profile": SRGB} if mode in ("RGBA", "P") else {}
+    image.save(name, exif=exif, **profile, **arguments)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_file_s_kind_stays(run: Duotone, verb: str, name: str) -> None:
+    """Format, mode, alpha, profile and orientation; upright it is 24 by 40."""
+    draw_kind(name)
+    (path,) = run(verb, name, *VERBS[verb], "--seed", 1).out
+    assert path == name.replace(".", f"-{verb}-1.")
+    with Image.open(name) as before, Image.open(path) as after:
+        assert (after.format, after.mode) == (before.format, before.mode)
+        assert after.getexif()[ORIENTATION] == before.getexif()[ORIENTATION] == 6
+        assert after.info.get("icc_profile") == before.info.get("icc_profile")
+        assert after.info.get("transparency") == before.info.get("transparency")
+    before, after = (open_picture(Path(one)) for one in (name, path))
+    assert before.size == (24, 40)
+    assert after.size == ((32, 40) if verb == "extend" else (24, 40))
+    old, new = np.asarray(before.image), np.asarray(after.image)
+    if verb in ("inpaint", "extend") and not name.endswith(".jpg"):
+        assert np.array_equal(new[13:, :20], old[13:, :20])
+    if verb != "extend" and before.image.mode == "RGBA":
+        assert np.array_equal(new[..., 3], old[..., 3])
+    if before.image.mode != "P":  # few colours may be drawn as they were
+        assert not np.array_equal(new[:8, :8], old[:8, :8]) or verb == "extend"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_animated_pictures_are_refused(run: Duotone, verb: str, suffix: str) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(f"in.{suffix}", save_all=True, append_images=frames[1:])
+    result = run(verb, f"in.{suffix}", *VERBS[verb])
+    assert (result.code, result.out, names()) == (2, [], [f"in.{suffix}"])
+    assert "animated or has pages (2 pictures)" in result.err and result.err.count("\n") == 1
 
 
 # The record

@@ -177,6 +177,17 @@ def test_orientation_profile_and_resolution_stay(
     assert RECORD in open_picture(tmp_path / f"out{suffix}").text
 
 
+@pytest.mark.parametrize("mode", [mode for mode, suffix in KINDS if suffix == ".tif"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_turned_tiff_is_upright(mode: str, compression: str | None, tmp_path: Path) -> None:
+    image = make(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "in.tif", exif=exif, compression=compression)
+    upright = np.asarray(open_picture(tmp_path / "in.tif").image)
+    assert np.array_equal(upright, np.asarray(image.transpose(Image.Transpose.ROTATE_270)))
+
+
 def test_a_jpeg_keeps_its_tables_and_sampling(tmp_path: Path) -> None:
     soft = Image.fromarray(noise(3)).resize((64, 64), Image.Resampling.BICUBIC)
     soft.save(tmp_path / "in.jpg", quality=37, subsampling=0)

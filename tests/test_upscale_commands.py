@@ -1,15 +1,18 @@
 """``duotone upscale``, its training and its measurement, on a tiny model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Duotone, names, refused
 from PIL import Image
+from test_generation import SETTINGS
 from tiny_upscaler import tiny_upscaler, write_tiny_upscaler
 
 from imagediff.adherence import draw_by_lot, read_evaluation
+from imagediff.enlarged_settings import Enlarged
 from imagediff.evaluate import REAL_SEEDS, real_pictures
 from imagediff.evaluate_upscale import evaluate_upscale
 from imagediff.judge import load_judge
@@ -69,6 +72,45 @@ def test_a_picture_is_made_larger_told_of_and_made_again(duotone: Duotone, model
     draw(size=(13, 10))
     again = duotone("replay", path, "--model", model, "--overwrite")
     assert again.code == 2 and "no longer the file" in again.err
+
+
+def test_a_picture_is_made_larger_once_it_is_drawn(duotone: Duotone, tiny_model: Path) -> None:
+    """With its own seed and by the carried upscaler, which its record names."""
+    how = ("image", "a cat", "--seed", 3, "--steps", 2, "--model", tiny_model)
+    (plain,) = duotone(*how, "-o", "plain.png").out
+    (path,) = duotone(*how, "--upscale", 2, "-o", "large.png").out
+    with Image.open(plain) as drawn, Image.open(path) as made:
+        upscaler = Upscaler.load("builtin", "cpu", json.loads(drawn.info["duotone"])["dtype"])
+        assert made.size == (2 * drawn.width, 2 * drawn.height)
+        assert np.array_equal(np.asarray(made), np.asarray(upscaler(drawn, 2, seed=3)))
+        assert "Size: 32x32, Hires upscale: 2" in made.info["parameters"]
+    record = json.loads(duotone("info", path, "--json").out[0])
+    assert record["upscale"] == {
+        "factor": 2, "model": upscaler.name, "model_hash": upscaler.hash
+    }  # fmt: skip
+    assert duotone("replay", path, "--model", tiny_model).out == ["large-replay.png", "identical"]
+    assert duotone("replay", plain, "--model", tiny_model).out == ["plain-replay.png", "identical"]
+
+
+@pytest.mark.parametrize(
+    ("args", "fault"),
+    [
+        (("--upscale", 3), "the factor must be 2 or 4, not 3"),
+        (("--upscale", 2, "--tile"), "a tile made larger has a seam"),
+        (("--upscale", 4, "--size", "128x40000"), "size"),
+    ],
+)
+def test_what_cannot_be_made_larger_is_one_line(
+    duotone: Duotone, tiny_model: Path, args: tuple[object, ...], fault: str
+) -> None:
+    refused(duotone("image", "a cat", "--steps", 1, "--model", tiny_model, *args), fault)
+
+
+def test_another_upscaler_is_told_of() -> None:
+    before = replace(SETTINGS, upscale=Enlarged(2, "builtin", "one"))
+    (line,) = before.changes(replace(SETTINGS, upscale=Enlarged(2, "builtin", "two")))
+    assert line.startswith("upscaler was") and "'one'" in line and "'two'" in line
+    assert before.changes(before) == []
 
 
 def test_the_prompt_of_a_made_picture_stays_known(

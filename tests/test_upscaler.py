@@ -13,6 +13,7 @@ from test_picture_file import make
 from tiny_upscaler import UNET, tiny_upscaler, write_tiny_upscaler
 from torch import Tensor, nn
 
+from imagediff.enlarged_settings import LARGEST
 from imagediff.enlarging import by_rule, upscale
 from imagediff.metrics import psnr
 from imagediff.picture_file import (
@@ -25,7 +26,6 @@ from imagediff.picture_file import (
 )
 from imagediff.sheets import from_pil
 from imagediff.shrink import SHRINKING, Wear, enlarge, shrink, worn
-from imagediff.upscale_settings import LARGEST
 from imagediff.upscaler import Upscaler, build_upscaler
 from shared.conditioning import Conditioning
 from shared.errors import UserError
