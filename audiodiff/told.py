@@ -43,6 +43,14 @@ def lessened(
     ]
 
 
+def check_length(controls: Controls | None, needed: int) -> None:
+    """Raise UserError if there are controls that end before ``needed`` latent frames are over."""
+    if controls is not None and controls.frames < needed:
+        raise UserError(
+            f"the controls end after {controls.frames} latent frames, {needed} are needed"
+        )
+
+
 def stacked(controls: Sequence[Controls], rows: int, frames: int) -> Tensor:
     """Controls as channels (b CHANNELS rows frames); beyond their end, all is unknown: zero."""
     channels = [to_tensor(one, rows)[..., :frames] for one in controls]

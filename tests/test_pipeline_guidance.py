@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from audiodiff import MusicPipeline
+from audiodiff.clip import read_settings, what_made
+from audiodiff.controls import unknown
 from imagediff import ImagePipeline
 from shared.denoiser import DenoiseFn
+from shared.errors import UserError
 from shared.guidance import Guidance, Loss, gradient, normalised_step
 from shared.guidance.pullback import gradient_of, pull_back
 
@@ -56,6 +59,25 @@ def test_a_guidance_that_does_nothing_changes_nothing(
 
     assert np.array_equal(draw(images), draw(images, guidances=[nothing]))
     assert np.array_equal(play(music), play(music, guidances=[nothing, nothing]))
+
+
+@pytest.mark.parametrize("way", ["as it is", "guidances", "controls"])
+def test_only_what_its_settings_alone_made_has_a_record_to_be_made_again_by(
+    music: MusicPipeline, tmp_path: Path, way: str
+) -> None:
+    steered: dict[str, Any] = {
+        "as it is": {},
+        "guidances": {"guidances": [lambda denoise: denoise]},
+        "controls": {"controls": unknown(music.latent_frames(LONG))},
+    }[way]
+    (clip,) = music("a waltz", seconds=LONG, steps=1, **steered)
+    clip.save(tmp_path / "a.wav")
+    assert bool(what_made(tmp_path / "a.wav").get("comment")) == bool(steered)
+    if steered:
+        with pytest.raises(UserError, match="no record"):
+            read_settings(tmp_path / "a.wav")
+    else:
+        assert read_settings(tmp_path / "a.wav") == clip.settings
 
 
 def test_guidances_get_whole_latents_the_first_innermost(
