@@ -24,7 +24,7 @@ from audiodiff.settings import (
 )
 from audiodiff.sketch import Sketch
 from audiodiff.steering import steering
-from audiodiff.told import check_channels, check_length, lessened, stacked, told
+from audiodiff.told import check_channels, check_length, emphases, lessened, stacked, told
 from audiodiff.wishes import loop_seconds, read_wishes, wishes_of
 from shared.checkpoints import load_denoiser, load_student, model_hash, read_config
 from shared.conditioning import Conditioning
@@ -374,7 +374,7 @@ class MusicPipeline:
         uncond = self._encode(negatives, torch.zeros_like(concat))
         one, by = batch[0], partial(encode_prompts, prompts=prompts)
         weak = weak_guide(one.guidance, "music", self.device, self.dtype, by)
-        guide = prompt_guidance(self.denoiser, one, self.noise_schedule, weak)
+        guide = prompt_guidance(self.denoiser, one, self.noise_schedule, weak, emphases(controls))
         return guided_windows(guide, cond, uncond, self.window, loop=one.loop is not None)
 
     def latent_shape(self, frames: int) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """Guidance in the pipelines of both arts, on tiny models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from audiodiff import MusicPipeline
 from audiodiff.clip import read_settings, what_made
-from audiodiff.controls import unknown
+from audiodiff.controls import Controls, from_labels, unknown
+from audiodiff.labels import Labels
 from imagediff import ImagePipeline
 from shared.denoiser import DenoiseFn
 from shared.errors import UserError
@@ -78,6 +80,27 @@ def test_only_what_its_settings_alone_made_has_a_record_to_be_made_again_by(
             read_settings(tmp_path / "a.wav")
     else:
         assert read_settings(tmp_path / "a.wav") == clip.settings
+
+
+@torch.no_grad()
+def test_dynamics_guide_against_the_other_controls_as_well(music: MusicPipeline) -> None:
+    frames = 16
+    settings = music.plan("a waltz", guidance_scale=3.0)[0]
+    levels = tuple(-30.0 + t for t in range(frames))
+    labels = Labels(tempo=90.0, key="A minor", dynamics=levels)
+    whole = from_labels(labels, frames)
+    unknown_levels = {"dynamics": torch.zeros(frames, dtype=torch.bool)}
+    rest = replace(whole, known={**whole.known, **unknown_levels})
+    x = torch.randn(1, *music.latent_shape(frames), generator=torch.manual_seed(0))
+
+    def says(scale: float, controls: Controls) -> Tensor:
+        made = music.denoise_fn([replace(settings, guidance_scale=scale)], frames, [controls])
+        return made(x, torch.tensor([2.0]))
+
+    told, less, free = says(1.0, whole), says(1.0, rest), says(0.0, whole)
+    torch.testing.assert_close(says(3.0, rest), free + 3 * (less - free), rtol=1e-4, atol=1e-5)
+    expected = free + 3 * (told - free) + 2 * (told - less)
+    torch.testing.assert_close(says(3.0, whole), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_guidances_get_whole_latents_the_first_innermost(
