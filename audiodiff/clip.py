@@ -28,15 +28,20 @@ class Clip:
     Attributes:
         samples: (2, s) float32 in [-1, 1].
         sample_rate: in Hz.
-        settings: all that made it.
+        settings: what made it.
+        steered: whether more than that did, which a record does not hold.
     """
 
     samples: np.ndarray
     sample_rate: int
     settings: MusicSettings
+    steered: bool = False
 
     def save(self, path: Path | str, overwrite: bool = False) -> None:
         """Write it, whole or not at all, with its settings inside; the suffix says the format.
+
+        What was steered by more than its settings cannot be made again from them; its file tells
+        them in a comment only.
 
         Raises:
             UserError: a suffix that is not written, ``path`` exists and ``overwrite`` is false, or
@@ -46,7 +51,7 @@ class Clip:
             Path(path),
             self.samples,
             self.sample_rate,
-            Tags(provenance.to_json(self.settings), self.settings.parameters(), self._loop()),
+            Tags(record_of(self.settings, self.steered), self.settings.parameters(), self._loop()),
             overwrite,
         )
 
@@ -57,6 +62,11 @@ class Clip:
         wishes = wishes_of(self.settings)
         assert wishes.tempo is not None  # loops have one
         return loop_points(self.samples.shape[1], bars, wishes.meter, wishes.tempo, wishes.key)
+
+
+def record_of(settings: MusicSettings, steered: bool) -> str:
+    """The record for a file; "" where ``steered``: by it alone the clip cannot be made again."""
+    return "" if steered else provenance.to_json(settings)
 
 
 def read_settings(path: Path) -> MusicSettings:

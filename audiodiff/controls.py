@@ -178,6 +178,12 @@ def hide(channels: Tensor, hidden: Tensor) -> Tensor:
     return channels * ~hidden[..., _OWNERS, :]
 
 
+def without(channels: Tensor, name: str) -> Tensor:
+    """Channels (b CHANNELS rows t) with that control unknown."""
+    others = _OWNERS.to(channels.device) != list(CONTROLS).index(name)
+    return channels * others[:, None, None]
+
+
 def write_controls(folder: Path) -> None:
     """Write ``controls.json``: which control channels a model was trained with, in their order."""
     write_json(folder / FILE, CONTROLS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from audiodiff.audio_file import Tags, resample
+from audiodiff.clip import record_of
 from audiodiff.controls import Controls
 from audiodiff.edit_settings import Edit, EditSettings
 from audiodiff.editing import TASKS, Job, edit_clip, region_of
@@ -17,7 +18,6 @@ from audiodiff.pipeline import MusicPipeline
 from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from audiodiff.sound_file import Sound, read_sound, write_sound
 from shared.guidance import Guidance
-from shared.provenance import to_json
 from shared.samplers import Callback
 from shared.settings import (
     DEFAULT_SAMPLER,
@@ -50,8 +50,7 @@ class EditedClip:
             UserError: another suffix, a format that does not hold such samples, or a file in the
                 way.
         """
-        record = "" if self.steered else to_json(self.settings)
-        tags = Tags(record, self.settings.parameters())
+        tags = Tags(record_of(self.settings, self.steered), self.settings.parameters())
         write_sound(path, self.sound, tags, overwrite)
 
 

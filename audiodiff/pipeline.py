@@ -24,7 +24,7 @@ from audiodiff.settings import (
 )
 from audiodiff.sketch import Sketch
 from audiodiff.steering import steering
-from audiodiff.told import check_channels, lessened, stacked, told
+from audiodiff.told import check_channels, check_length, emphases, lessened, stacked, told
 from audiodiff.wishes import loop_seconds, read_wishes, wishes_of
 from shared.checkpoints import load_denoiser, load_student, model_hash, read_config
 from shared.conditioning import Conditioning
@@ -277,11 +277,7 @@ class MusicPipeline:
         if len(given) != len(plan):
             raise UserError(f"{len(given)} controls do not suit {len(plan)} clips")
         for own, settings in zip(given, plan, strict=True):
-            needed = self._needed_frames(settings.seconds)
-            if own is not None and own.frames < needed:
-                raise UserError(
-                    f"the controls end after {own.frames} latent frames, {needed} are needed"
-                )
+            check_length(own, self._needed_frames(settings.seconds))
         done = 0
         for batch in self.batches(plan):
             yield from self._sample(batch, given[done : done + len(batch)], callback, guidances)
@@ -330,10 +326,10 @@ class MusicPipeline:
         common = batch[0]  # all but prompts and seeds
         looped = None if common.loop is None else circle(common.seconds, self.codec)
         frames = self.latent_frames(common.seconds) if looped is None else looped.frames
-        guidances = (*steering(common.sketch, self.codec, frames), *guidances)
-        with sampling_mode(guidances):
+        around = (*steering(common.sketch, self.codec, frames), *guidances)
+        with sampling_mode(around):
             latents = sample_latents(
-                compose(self.denoise_fn(batch, frames, controls), *guidances),
+                compose(self.denoise_fn(batch, frames, controls), *around),
                 common,
                 self.noise_schedule,
                 [settings.seed for settings in batch],
@@ -341,7 +337,10 @@ class MusicPipeline:
                 self.device,
                 callback=callback,
             )
-            return [self._clip(settings, latents[i : i + 1]) for i, settings in enumerate(batch)]
+            return [
+                self._clip(one, latents[i : i + 1], bool(guidances) or controls[i] is not None)
+                for i, one in enumerate(batch)
+            ]
 
     def denoise_fn(
         self,
@@ -375,7 +374,7 @@ class MusicPipeline:
         uncond = self._encode(negatives, torch.zeros_like(concat))
         one, by = batch[0], partial(encode_prompts, prompts=prompts)
         weak = weak_guide(one.guidance, "music", self.device, self.dtype, by)
-        guide = prompt_guidance(self.denoiser, one, self.noise_schedule, weak)
+        guide = prompt_guidance(self.denoiser, one, self.noise_schedule, weak, emphases(controls))
         return guided_windows(guide, cond, uncond, self.window, loop=one.loop is not None)
 
     def latent_shape(self, frames: int) -> tuple[int, int, int]:
@@ -385,7 +384,7 @@ class MusicPipeline:
     def _encode(self, prompts: list[str], concat: torch.Tensor) -> Conditioning:
         return replace(encode_prompts(self.text_encoder, prompts), concat=concat)
 
-    def _clip(self, settings: MusicSettings, latents: torch.Tensor) -> Clip:
+    def _clip(self, settings: MusicSettings, latents: torch.Tensor, steered: bool) -> Clip:
         """One clip of its latents (1 z rows t)."""
         if settings.loop is not None:
             made = decode_circle(self.codec, latents, circle(settings.seconds, self.codec).samples)
@@ -396,4 +395,4 @@ class MusicPipeline:
             raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
         samples = made[0].float().cpu().numpy()  # (2 s)
         samples = finish(samples, self.codec.front_end.sample_rate, settings)
-        return Clip(samples, settings.sample_rate, settings)
+        return Clip(samples, settings.sample_rate, settings, steered)

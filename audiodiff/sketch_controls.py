@@ -41,7 +41,7 @@ def overlaid(controls: Controls, sketch: Sketch | None) -> Controls:
     return Controls(values, known)
 
 
-def without(controls: Controls, names: Sequence[str]) -> Controls:
+def less(controls: Controls, names: Sequence[str]) -> Controls:
     """The controls with those channels unknown."""
     nothing = unknown(controls.frames)
     return Controls(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiodiff.codec import MusicCodec
-from audiodiff.controls import CHANNELS, Controls, to_tensor
+from audiodiff.controls import CHANNELS, Controls, to_tensor, without
 from audiodiff.loops import stated_controls
 from audiodiff.settings import MusicSettings
-from audiodiff.sketch_controls import by_weight, overlaid, without
+from audiodiff.sketch_controls import by_weight, less, overlaid
 from audiodiff.wishes import wishes_of
+from shared.conditioning import Conditioning
 from shared.errors import UserError
+from shared.prompt_guidance import Emphasis
+
+FOLLOWED_MORE: Mapping[str, float] = {"dynamics": 1.0}
+"""Control channels that are lost among the others, and how much more they guide.
+
+One channel of 67, of which the network makes least, see docs/controls.md. Chosen on composed pieces
+that are in no evaluation.
+"""
 
 
 def told(
@@ -38,9 +49,29 @@ def lessened(
     """
     sketch = batch[0].sketch
     weights = {} if sketch is None else by_weight(sketch)
+    return [(weight, [less(one, names) for one in everything]) for weight, names in weights.items()]
+
+
+def emphases(controls: Sequence[Controls]) -> list[Emphasis]:
+    """What of the controls is followed more than the others, see :data:`FOLLOWED_MORE`."""
     return [
-        (weight, [without(one, names) for one in everything]) for weight, names in weights.items()
+        Emphasis(share, partial(_without, name))
+        for name, share in FOLLOWED_MORE.items()
+        if any(one.known[name].any() for one in controls)
     ]
+
+
+def _without(name: str, cond: Conditioning) -> Conditioning:
+    assert cond.concat is not None
+    return replace(cond, concat=without(cond.concat, name))
+
+
+def check_length(controls: Controls | None, needed: int) -> None:
+    """Raise UserError if there are controls that end before ``needed`` latent frames are over."""
+    if controls is not None and controls.frames < needed:
+        raise UserError(
+            f"the controls end after {controls.frames} latent frames, {needed} are needed"
+        )
 
 
 def stacked(controls: Sequence[Controls], rows: int, frames: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Guidance in the pipelines of both arts, on tiny models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import torch
 from torch import Tensor
 
 from audiodiff import MusicPipeline
+from audiodiff.clip import read_settings, what_made
+from audiodiff.controls import Controls, from_labels, unknown
+from audiodiff.labels import Labels
 from imagediff import ImagePipeline
 from shared.denoiser import DenoiseFn
+from shared.errors import UserError
 from shared.guidance import Guidance, Loss, gradient, normalised_step
 from shared.guidance.pullback import gradient_of, pull_back
 
@@ -56,6 +61,46 @@ def test_a_guidance_that_does_nothing_changes_nothing(
 
     assert np.array_equal(draw(images), draw(images, guidances=[nothing]))
     assert np.array_equal(play(music), play(music, guidances=[nothing, nothing]))
+
+
+@pytest.mark.parametrize("way", ["as it is", "guidances", "controls"])
+def test_only_what_its_settings_alone_made_has_a_record_to_be_made_again_by(
+    music: MusicPipeline, tmp_path: Path, way: str
+) -> None:
+    steered: dict[str, Any] = {
+        "as it is": {},
+        "guidances": {"guidances": [lambda denoise: denoise]},
+        "controls": {"controls": unknown(music.latent_frames(LONG))},
+    }[way]
+    (clip,) = music("a waltz", seconds=LONG, steps=1, **steered)
+    clip.save(tmp_path / "a.wav")
+    assert bool(what_made(tmp_path / "a.wav").get("comment")) == bool(steered)
+    if steered:
+        with pytest.raises(UserError, match="no record"):
+            read_settings(tmp_path / "a.wav")
+    else:
+        assert read_settings(tmp_path / "a.wav") == clip.settings
+
+
+@torch.no_grad()
+def test_dynamics_guide_against_the_other_controls_as_well(music: MusicPipeline) -> None:
+    frames = 16
+    settings = music.plan("a waltz", guidance_scale=3.0)[0]
+    levels = tuple(-30.0 + t for t in range(frames))
+    labels = Labels(tempo=90.0, key="A minor", dynamics=levels)
+    whole = from_labels(labels, frames)
+    unknown_levels = {"dynamics": torch.zeros(frames, dtype=torch.bool)}
+    rest = replace(whole, known={**whole.known, **unknown_levels})
+    x = torch.randn(1, *music.latent_shape(frames), generator=torch.manual_seed(0))
+
+    def says(scale: float, controls: Controls) -> Tensor:
+        made = music.denoise_fn([replace(settings, guidance_scale=scale)], frames, [controls])
+        return made(x, torch.tensor([2.0]))
+
+    told, less, free = says(1.0, whole), says(1.0, rest), says(0.0, whole)
+    torch.testing.assert_close(says(3.0, rest), free + 3 * (less - free), rtol=1e-4, atol=1e-5)
+    expected = free + 3 * (told - free) + 2 * (told - less)
+    torch.testing.assert_close(says(3.0, whole), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_guidances_get_whole_latents_the_first_innermost(

@@ -27,10 +27,11 @@ from shared.guidance import (
 )
 from shared.parameterization import flow
 from shared.pipelines import encode_prompts
-from shared.prompt_guidance import prompt_guidance
+from shared.prompt_guidance import Emphasis, prompt_guidance
 from shared.schedules import make_sigmas
 from shared.settings import GuidanceSettings, SampleSettings
 from shared.unet import UNet
+from shared.weaker import WeakGuide
 
 STEPS, SCALE = 10, 3.0
 
@@ -132,6 +133,39 @@ def test_perturbed_attention_is_added_as_in_other_tools(
         expected = guided[step] + 2 * (cond[step] - blind[step])
         assert not torch.allclose(found[step], guided[step], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(found[step], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_emphasised_is_followed_more_beside_other_guidance(
+    pipeline: ImagePipeline, conds: Conds, sigmas: Tensor
+) -> None:
+    with torch.no_grad():
+        less = encode_prompts(pipeline.text_encoder, ["an apple"])
+    how = GuidanceSettings(pag_scale=2.0)
+
+    def weak(cond: Conditioning) -> DenoiseFn:
+        return plain(pipeline.denoiser, conds[1])
+
+    def emphasised(scale: float, how: GuidanceSettings, worse: WeakGuide | None) -> list[Tensor]:
+        settings = replace(SOME, guidance=how, guidance_scale=scale)
+        told = [Emphasis(0.75, lambda cond: less)]
+        return walk(
+            prompt_guidance(pipeline.denoiser, settings, pipeline.noise_schedule, worse, told)(
+                *conds
+            ),
+            sigmas,
+        )
+
+    cond, uncond, without = (walk(plain(pipeline.denoiser, one), sigmas) for one in (*conds, less))
+    blind = walk(perturbed(pipeline.denoiser, conds[0]), sigmas)
+    alone = emphasised(SCALE, GuidanceSettings(), None)
+    beside = emphasised(SCALE, how, weak)  # autoguidance has a scale of 2, so 1 beyond
+    for step in range(STEPS):
+        expected = uncond[step] + SCALE * (cond[step] - uncond[step])
+        expected = expected + 0.75 * (SCALE - 1) * (cond[step] - without[step])
+        torch.testing.assert_close(alone[step], expected, rtol=1e-4, atol=1e-5)
+        expected = expected + 2 * (cond[step] - blind[step]) + (cond[step] - uncond[step])
+        torch.testing.assert_close(beside[step], expected, rtol=1e-4, atol=1e-5)
+    assert all(equal(emphasised(1.0, GuidanceSettings(), None), cond))
 
 
 def test_cfg_pp_needs_steps_that_it_knows(pipeline: ImagePipeline, conds: Conds) -> None:

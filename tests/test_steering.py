@@ -155,7 +155,7 @@ def test_gradients_lower_what_is_missing(
     def missing(sketch: Sketch | None) -> float:
         found: list[Tensor] = []
         monkeypatch.setattr(
-            MusicPipeline, "_clip", lambda self, settings, latents: found.append(latents)
+            MusicPipeline, "_clip", lambda self, settings, latents, steered: found.append(latents)
         )
         pipeline("a folk tune", seconds=1.4, steps=8, sampler="euler", sketch=sketch)
         loss = losses.dynamics_loss(quiet_end("gradient").dynamics, 16, pipeline.codec.front_end)  # pyright: ignore[reportArgumentType]
