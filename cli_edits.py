@@ -18,7 +18,7 @@ from shared.console import (
     making_options,
     refuse_for,
 )
-from shared.edit_settings import FillSettings
+from shared.edit_settings import FillSettings, inverted_prompt
 from shared.errors import UserError
 
 # How files of pictures begin: PNG, JPEG, GIF, TIFF of both byte orders.
@@ -60,7 +60,16 @@ strength_option = click.option(
 @click.command()
 @click.argument("file", type=FILE)
 @click.argument("prompt", required=False)
-@all_of(strength_option, like_option, span_option, work_side_option, making_options())
+@all_of(strength_option, like_option, span_option, work_side_option)
+@click.option(
+    "--invert",
+    is_flag=True,
+    help="Begin with the noise that FILE comes from (DDIM inversion), not with the seed's.",
+)
+@click.option(
+    "--source-prompt", help="What --invert takes FILE for; by default what its record says, if any."
+)
+@making_options()
 def restyle(
     file: Path,
     prompt: str | None,
@@ -68,15 +77,18 @@ def restyle(
     like: Path | None,
     span: str | None,
     work_side: int | None,
+    invert: bool,
+    source_prompt: str | None,
     making: Making,
 ) -> None:
     """Make PROMPT of the picture or clip FILE, keeping what the strength leaves of it."""
+    source = inverted_prompt(invert, source_prompt, making.count)
     if is_sound(file):
         refuse_for("clips", "work_side")
-        clips.restyle(file, prompt, like, span, strength, making)
+        clips.restyle(file, prompt, like, span, strength, source, making)
     else:
         refuse_for("pictures", "like", "span")
-        pictures.restyle(file, _needed(prompt), strength, work_side, making)
+        pictures.restyle(file, _needed(prompt), strength, source, work_side, making)
 
 
 @click.command()

@@ -88,6 +88,7 @@ def restyle(
     like: Path | None,
     span: str | None,
     strength: float,
+    invert: str | None,
     making: Making,
 ) -> None:
     """Play ``file``, or a span of it, in another way: as a prompt says, or like a reference."""
@@ -102,6 +103,7 @@ def restyle(
         task="restyle",
         span=part,
         strength=strength,
+        invert=invert,
     )
     _make(file, prompt, edit, making)
 
@@ -245,6 +247,8 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     if paths[0].suffix.lower() in LOSSY:
         say(f"Note: {paths[0].suffix} is lossy: what is not edited changes a little as well")
     text = _recorded_prompt(file) if prompt is None else prompt
+    if edit.invert == "":
+        edit = replace(edit, invert=_recorded_prompt(file))
 
     from audiodiff import MusicPipeline
 
@@ -304,8 +308,10 @@ def _planned(
     sketch = None if like is None else Sketch(like=like)
     guidances = steering(sketch, pipeline.codec, region.frames)
     steps = walked_steps(pipeline, job, plan[0])
+    up = 0 if plan[0].invert is None else steps
     if region.known().any():
         steps = fill_steps(plan[0].how(), steps)
+    steps += up
 
     def sounds() -> Iterator[Sound]:
         with progress(steps * len(list(pipeline.batches(plan))), "step") as bar:

@@ -31,6 +31,8 @@ class Edit:
         other, other_hash: a second file: the one that a transition leads to, or a reference.
         overlap: seconds that a transition lasts, in which both clips would sound.
         strength: the share of the noise levels that are walked; 1 begins with noise alone.
+        invert: what the clip is, if the walk begins with the noise that DDIM inversion finds for
+            it; None for the seed's noise.
         noise: k of a part that is regenerated: it begins with ``k * noise + (1 - k) * itself``.
         method, jump_length, jump_count, xi: see :class:`~shared.edit_settings.FillSettings`.
 
@@ -48,6 +50,7 @@ class Edit:
     other_hash: str | None = None
     overlap: float = 0.0
     strength: float = 1.0
+    invert: str | None = None
     noise: float = REGENERATE
     method: str = FillSettings.method
     jump_length: int = FillSettings.jump_length
@@ -58,6 +61,8 @@ class Edit:
         self.how()
         if not 0 <= self.strength <= 1:  # NaN is refused as well
             raise UserError(f"strength must be from 0 to 1, not {self.strength:g}")
+        if self.invert is not None and self.task != "restyle":
+            raise UserError(f"restyle alone inverts what it is given, {self.task!r} does not")
         if not 0 <= self.noise < 1:
             raise UserError(f"the share of noise must be from 0 to below 1, not {self.noise:g}")
 

@@ -30,7 +30,7 @@ from audiodiff.transition_controls import transition_controls
 from audiodiff.transitions import Meeting, draft, meet
 from shared.editing import Known, fill
 from shared.errors import UserError
-from shared.generation import Start, Walk, sample_latents
+from shared.generation import Start, Walk, inverted_noise, of_source, sample_latents
 from shared.guidance import Guidance, compose
 from shared.pipelines import batches
 from shared.samplers import Callback
@@ -211,7 +211,15 @@ def edit_clip(
             strength = regenerated_steps(pipeline, common) / common.steps
         # Not inference_mode: some methods take gradients through the denoiser.
         with torch.no_grad():
-            denoise = pipeline.denoise_fn(batch, region.frames, [controls] * len(batch))
+            heard_too = [controls] * len(batch)
+            denoise = pipeline.denoise_fn(batch, region.frames, heard_too)
+            start = Start(latents, strength) if job.drafted else None
+            begin = None
+            if common.invert is not None and start is not None:
+                sources = [of_source(settings, common.invert) for settings in batch]
+                source = pipeline.denoise_fn(sources, region.frames, heard_too)
+                schedule = pipeline.noise_schedule
+                begin = inverted_noise(source, common, schedule, start, callback)
             made = sample_latents(
                 compose(denoise, *guidances),
                 common,
@@ -219,7 +227,8 @@ def edit_clip(
                 [settings.seed for settings in batch],
                 pipeline.latent_shape(region.frames),
                 pipeline.device,
-                start=Start(latents, strength) if job.drafted else None,
+                start=start,
+                begin=begin,
                 walk=None if known is None else (walk or by_method(common))(known),
                 callback=callback,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,20 @@ if TYPE_CHECKING:
 
 
 def restyle(
-    file: Path, prompt: str, strength: float, work_side: int | None, making: Making
+    file: Path,
+    prompt: str,
+    strength: float,
+    invert: str | None,
+    work_side: int | None,
+    making: Making,
 ) -> None:
-    """Make pictures of PROMPT that keep what ``file`` is like."""
+    """Make pictures of PROMPT that keep what ``file`` is like, perhaps by inverting it."""
     edit = Edit(
         source=str(file),
         source_hash=file_hash(file),
         task="restyle",
         strength=strength,
+        invert=invert,
         work_side=work_side,
     )
     if not prompt.strip():
@@ -186,6 +193,8 @@ def _make(file: Path, prompt: str | None, edit: Edit, making: Making) -> None:
     paths = output_paths(making.output, names, seeds, suffixes_for(file), making.overwrite)
     check_format(picture, paths[0])
     text = prompt_of(picture) if prompt is None else prompt
+    if edit.invert == "":
+        edit = replace(edit, invert=prompt_of(picture))
 
     from imagediff import ImagePipeline
 

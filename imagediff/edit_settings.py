@@ -20,6 +20,8 @@ class Edit:
         task: a key of :data:`imagediff.editing.TASKS`.
         source, source_hash: the picture's file as it was named, and SHA-256 of its bytes.
         strength: how much of the way is walked; 1 keeps nothing of what is replaced.
+        invert: what the picture shows, if the walk begins with the noise that DDIM inversion finds
+            for it; None for the seed's noise.
         work_side: the shorter side in pixels at which a whole picture is worked on; None for that
             of the model's own size.
         box: what is filled; None where a mask or the margins say it.
@@ -37,6 +39,7 @@ class Edit:
     source: str
     source_hash: str
     strength: float = 1.0
+    invert: str | None = None
     work_side: int | None = None
     box: Box | None = None
     mask: str | None = None
@@ -53,6 +56,8 @@ class Edit:
         self.how()
         if not 0 <= self.strength <= 1:  # NaN is refused as well
             raise UserError(f"strength must be from 0 to 1, not {self.strength:g}")
+        if self.invert is not None and self.task != "restyle":
+            raise UserError(f"restyle alone inverts what it is given, {self.task!r} does not")
         if not 0 <= self.feather <= MAX_FEATHER:
             raise UserError(f"feather must be from 0 to {MAX_FEATHER} pixels, not {self.feather}")
         if self.work_side is not None and self.work_side < 1:

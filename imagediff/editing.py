@@ -22,7 +22,7 @@ from imagediff.pixels import to_rgb, with_pixels
 from imagediff.sheets import from_pil
 from shared.editing import FILLINGS, Known, fill, fill_steps
 from shared.errors import UserError
-from shared.generation import Start, sample_latents
+from shared.generation import Start, inverted_noise, of_source, sample_latents
 from shared.naming import choose
 from shared.pipelines import batches
 from shared.samplers import Callback
@@ -200,11 +200,18 @@ def edit(
     seen = to_rgb(job.picture).crop((left, top, right, bottom))
     free = None if job.free is None else job.free[top:bottom, left:right]
     with torch.no_grad():  # and not inference_mode: some methods take gradients
-        start, known = _latents(pipeline, seen, free, job.part.size, plan[0].strength)
+        start, known = _latents(pipeline, seen, free, job.part.size, plan[0])
         told = known is not None and choose("method", plan[0].method, FILLINGS).told
         network = pipeline.adapted if told else pipeline
         for batch in batches(plan, pipeline.device):
             common = batch[0]
+            begin = None
+            if common.invert is not None and start is not None:
+                source = pipeline.denoise_fn(
+                    [of_source(settings, common.invert) for settings in batch]
+                )
+                schedule = pipeline.noise_schedule
+                begin = inverted_noise(source, common, schedule, start, callback)
             latents = sample_latents(
                 network.denoise_fn(batch, known if told else None),
                 common,
@@ -213,6 +220,7 @@ def edit(
                 pipeline.latent_shape(common.size),
                 pipeline.device,
                 start=start,
+                begin=begin,
                 walk=None if known is None else fill(known, common.sampler, common.how(), told),
                 callback=callback,
             )
@@ -223,6 +231,8 @@ def edit(
 def walked_steps(settings: EditSettings, fills: bool) -> int:
     """How many times the callback of :func:`edit` is called for one batch."""
     steps = round(settings.strength * settings.steps)
+    if settings.invert is not None:
+        return 2 * steps  # up and down
     return fill_steps(settings.how(), steps) if fills and steps else steps
 
 
@@ -231,7 +241,7 @@ def _latents(
     seen: Image.Image,
     free: np.ndarray | None,
     size: tuple[int, int],
-    strength: float,
+    settings: EditSettings,
 ) -> tuple[Start | None, Known | None]:
     """What the walk begins with, and what it keeps."""
 
@@ -239,7 +249,8 @@ def _latents(
         scaled = picture.resize(size, Image.Resampling.LANCZOS)
         return pipeline.codec.encode(from_pil(scaled).to(pipeline.device))
 
-    start = None if strength == 1 else Start(encode(seen), strength)
+    nothing = settings.strength == 1 and settings.invert is None
+    start = None if nothing else Start(encode(seen), settings.strength)
     if free is None:
         return start, None
     # The autoencoder looks further than one cell: what is to go must not shine through beside it.

@@ -10,6 +10,21 @@ CONCAT = "concat"
 """The filling method by which the network itself is told what is known."""
 
 
+def inverted_prompt(invert: bool, given: str | None, count: int) -> str | None:
+    """What a file is said to be that is inverted, "" for what its record says; None to not invert.
+
+    Raises:
+        UserError: it is said without inverting, or more is wanted than the one result.
+    """
+    if not invert:
+        if given is not None:
+            raise UserError("--source-prompt says what --invert inverts; it needs that")
+        return None
+    if count != 1:
+        raise UserError("--invert takes no noise of the seed, so there is one result: --count 1")
+    return given or ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FillSettings:
     """How a free region is filled so that it fits a known one.

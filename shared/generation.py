@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,10 +13,13 @@ from torch import Tensor
 from shared.denoiser import DenoiseFn
 from shared.errors import UserError
 from shared.guidance import Guidance
+from shared.naming import choose
 from shared.noise import NoiseFn, NoiseStream, seeded_noise
-from shared.samplers import SAMPLERS, Callback
+from shared.samplers import SAMPLERS, Callback, invert_ddim
 from shared.schedules import NoiseSchedule, make_sigmas
-from shared.settings import SampleSettings
+from shared.settings import PROMPT_ALONE, SampleSettings
+
+Settings = TypeVar("Settings", bound=SampleSettings)
 
 Walk = Callable[[DenoiseFn, Tensor, Tensor, NoiseFn, Callback | None], Tensor]
 """(denoise, x (b c h w) at sigmas[0], sigmas (n + 1,), noise, callback) -> x0: what takes the place
@@ -51,6 +55,59 @@ def sampling_mode(guidances: Sequence[Guidance]) -> AbstractContextManager[None]
     return torch.no_grad() if guidances else torch.inference_mode()
 
 
+def walked_sigmas(
+    settings: SampleSettings, noise_schedule: NoiseSchedule, start: Start | None = None
+) -> Tensor:
+    """The noise levels (n + 1,) that are walked down: all of them, or the end of them.
+
+    Raises:
+        UserError: a schedule or steps that there are not.
+    """
+    sigmas = make_sigmas(settings.schedule, settings.steps, noise_schedule)
+    skipped = 0 if start is None else settings.steps - round(start.strength * settings.steps)
+    return sigmas[skipped:]
+
+
+def of_source(settings: Settings, prompt: str) -> Settings:
+    """The settings of what is inverted: its own prompt, and no guidance, which leads elsewhere."""
+    return replace(
+        settings, prompt=prompt, negative_prompt="", guidance_scale=1.0, guidance=PROMPT_ALONE
+    )
+
+
+def inverted_noise(
+    denoise: DenoiseFn,
+    settings: SampleSettings,
+    noise_schedule: NoiseSchedule,
+    start: Start,
+    callback: Callback | None = None,
+) -> Tensor:
+    """The noise (b c h w) that ``start`` comes from, to ``begin`` with in :func:`sample_latents`.
+
+    DDIM inversion (Song et al. 2020, arXiv 2010.02502, section 4.3) up the levels that will be
+    walked down. Sampled from this noise by ``denoise``, the latents come back but for an error that
+    falls with the steps; by the denoiser of another prompt, what both prompts leave open comes
+    back.
+
+    Args:
+        denoise: of what ``start`` is. Guided strongly, it does not lead back.
+        callback: called in each step, see :func:`shared.samplers.invert_ddim`.
+
+    Raises:
+        UserError: a sampler that draws fresh noise, by which the way down is another one.
+    """
+    if choose("sampler", settings.sampler, SAMPLERS).stochastic:
+        raise UserError(
+            f"sampler {settings.sampler!r} adds fresh noise, and so does not lead back to what was "
+            "inverted; ddim, dpm++2m and other deterministic ones do"
+        )
+    sigmas = walked_sigmas(settings, noise_schedule, start)
+    if len(sigmas) == 1:
+        return torch.zeros_like(start.latents)
+    state = invert_ddim(denoise, start.latents, sigmas, callback=callback)
+    return (state if start.strength == 1 else state - start.latents) / sigmas[0].item()
+
+
 def sample_latents(
     denoise: DenoiseFn,
     settings: SampleSettings,
@@ -80,12 +137,11 @@ def sample_latents(
     Raises:
         UserError: a sampler, a schedule or steps that there are not.
     """
-    sigmas = make_sigmas(settings.schedule, settings.steps, noise_schedule)  # (steps + 1,)
+    sigmas = walked_sigmas(settings, noise_schedule, start)
     noise = seeded_noise(seeds, shape, device) if begin is None else begin  # (b c h w) float32
     if start is None or start.strength == 1:
         x = sigmas[0].item() * noise
     else:
-        sigmas = sigmas[settings.steps - round(start.strength * settings.steps) :]
         x = start.latents.to(noise).expand_as(noise)
         if len(sigmas) == 1:
             return x.clone()

@@ -12,6 +12,8 @@ import torch
 from analytic import AnalyticNetwork, all_kinds, gaussian_flow, single_gaussian, three_modes
 from torch import nn
 
+from audiodiff import MusicPipeline
+from imagediff import ImagePipeline
 from shared.conditioning import Conditioning
 from shared.denoiser import Denoiser
 from shared.guidance import compose, plain
@@ -139,3 +141,36 @@ def test_the_bound_of_an_exact_denoiser_is_the_entropy():
     variance = gaussian.stds[0].item() ** 2 + low**2
     entropy = math.log(2 * math.pi * math.e * variance)  # of two numbers
     assert found == pytest.approx(entropy, abs=1e-3)
+
+
+def test_the_likelihood_of_a_gaussian_is_exact_and_pipelines_have_one(
+    tiny_model: Path, tiny_music_model: Path
+):
+    bits_a_number, gaussian = example("bits_a_number"), single_gaussian()
+    x0 = gaussian.means[0].view(1, 1, 1, 2) + torch.tensor([[0.0, 0.3], [-0.5, 0.1]]).view(
+        2, 1, 1, 2
+    )
+    found = bits_a_number(gaussian.denoise, x0.double(), SCHEDULE)
+    variance = gaussian.stds[0] ** 2 + SCHEDULE.sigma_min**2
+    off = (x0 - gaussian.means[0].view(1, 1, 1, 2)).square().flatten(1).sum(1)
+    nats = off / (2 * variance) + torch.log(2 * math.pi * variance)
+    torch.testing.assert_close(found, (nats / (2 * math.log(2))).double(), rtol=0, atol=0.01)
+
+    images = ImagePipeline.load(tiny_model, "cpu", "float32")
+    music = MusicPipeline.load(tiny_music_model, "cpu", "float32")
+    plan = images.plan("a red apple", guidance_scale=1)
+    picture = images.denoise_fn(plan), (1, *images.latent_shape(plan[0].size)), images
+    frames = music.latent_frames(0.5)
+    clip = (
+        music.denoise_fn(music.plan("a waltz", seconds=0.5, guidance_scale=1), frames),
+        (1, *music.latent_shape(frames)),
+        music,
+    )
+    for denoise, shape, pipeline in (picture, clip):
+        generator = torch.Generator().manual_seed(0)
+        usual = torch.randn(shape, generator=generator)
+        bits = [
+            bits_a_number(denoise, latents, pipeline.noise_schedule, 0.1, tol=0.1).item()
+            for latents in (usual, 20 * usual)
+        ]
+        assert math.isfinite(bits[0]) and bits[0] < bits[1]  # what is far from data is unlikely
