@@ -191,7 +191,7 @@ def extend(
 @click.option("--prompt", help="What FIRST is; by default what its own record says, if any.")
 @click.option("--to-prompt", help="Pictures: what SECOND shows; likewise.")
 @click.option(
-    "--strength", default=0.6, show_default=True, help="Pictures: of the change in the middle."
+    "--strength", default=0.2, show_default=True, help="Pictures: of the change in the middle."
 )
 @click.option("--fps", default=8.0, show_default=True, help="Pictures a second of a movie.")
 @click.option(

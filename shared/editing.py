@@ -244,7 +244,7 @@ FILLINGS: dict[str, Filling] = {
     "gradient": Filling(
         walk=_gradient,
         keeps=False,
-        summary="guidance gradient of the error in what is known, by DDPM's steps; thrice the cost",
+        summary="guidance gradient of the error in what is known, by DDPM's steps; twice the cost",
         paper="Levy et al. 2023, arXiv 2311.00613",
     ),
     "posterior": Filling(

@@ -10,6 +10,7 @@ from command import Duotone
 from PIL import Image
 
 from imagediff import ImagePipeline
+from imagediff.judge import load_judge, look, view
 from imagediff.objects import objects
 from imagediff.png import open_png
 from imagediff.subject import class_phrase
@@ -60,6 +61,20 @@ def test_unconditional_is_the_empty_caption_alone(duotone: Duotone, tiny_model: 
     empty = Conditioning(context=pipeline.text_encoder.encode([""]))
     expected = pipeline.denoiser(x, sigma, empty)
     torch.testing.assert_close(pipeline.denoise_fn([settings])(x, sigma), expected)
+
+
+def test_the_carried_model_draws_a_class_and_without_words_what_it_likes(duotone: Duotone):
+    """As the judge sees it; without words and guidance there is a picture too, of another thing."""
+    judge = load_judge()
+    pictures = []
+    for told in (("--class", "guitar"), ("--unconditional",)):
+        (path,) = duotone("image", *told, "--seed", 1, "--steps", 10).out
+        with Image.open(path) as picture:
+            pictures.append(picture.convert("RGB"))
+    log_probs = look(judge, [view(picture, "whole") for picture in pictures])[0]
+    first = [judge.names[row.argmax()] for row in log_probs]
+    assert first[0] == "guitar" != first[1]
+    assert np.asarray(pictures[1]).std() > 10  # not blank
 
 
 @pytest.mark.parametrize(
