@@ -24,7 +24,8 @@ class Part:
 
     Attributes:
         weight: how much it counts; 1 is as the model learnt, 0 not at all. For the control channels
-            it is a guidance scale, for gradients the weight of the loss.
+            it is a guidance scale, for gradients the weight of the loss; loudness is brought that
+            share of the way, at most all of it.
         span: the seconds, from and to, in which alone it counts; None is everywhere.
         by: a route: the model's control channels, a gradient of a loss, or both.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from audiodiff import steering_losses as losses
 from audiodiff.codec import MusicCodec
+from audiodiff.fader import fader
 from audiodiff.long_clips import decode_mel
 from audiodiff.sketch import Sketch
 from audiodiff.spectrogram import unpack
@@ -42,24 +43,29 @@ def steering(
 ) -> list[Guidance]:
     """The guidance that holds those parts of a sketch that are held by gradient; [] for none.
 
+    Loudness is held by :func:`audiodiff.fader.fader`.
+
     Args:
         frames: latent frames that are sampled.
         step: see :func:`shared.guidance.normalised_step`.
     """
-    terms = {} if sketch is None else terms_of(sketch, codec, frames)
-    if not terms:
+    if sketch is None:
         return []
+    terms = terms_of(sketch, codec, frames)
     loss = Loss(lambda latents: shortfall(codec, terms, latents), sigma_range=SIGMAS)
 
     def guide(denoise: DenoiseFn) -> DenoiseFn:
         # Through the denoiser as well it costs twice as much and holds no better.
         return gradient(denoise, [loss], finite(normalised_step(step)), through_denoiser=False)
 
-    return [guide]
+    found: list[Guidance] = [guide] if terms else []
+    if sketch.dynamics is not None and sketch.dynamics.in_gradient:
+        found.append(fader(sketch.dynamics, codec, frames))  # last: it knows the way
+    return found
 
 
 def terms_of(sketch: Sketch, codec: MusicCodec, frames: int) -> Mapping[str, Term]:
-    """Name -> the loss of each part that is held by gradient."""
+    """Name -> the loss of each part that is held by gradient, but for dynamics."""
     front_end = codec.front_end
     found: dict[str, MelLoss] = {}
     if sketch.melody is not None:
@@ -68,8 +74,6 @@ def terms_of(sketch: Sketch, codec: MusicCodec, frames: int) -> Mapping[str, Ter
         found["chords"] = losses.chords_loss(sketch.chords, frames, front_end)
     if sketch.rhythm is not None:
         found["rhythm"] = losses.rhythm_loss(sketch.rhythm, frames, front_end)
-    if sketch.dynamics is not None:
-        found["dynamics"] = losses.dynamics_loss(sketch.dynamics, frames, front_end)
     if sketch.like is not None:
         found["like"] = losses.timbre_loss(sketch.like, front_end)
     for name, curve in (

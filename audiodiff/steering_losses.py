@@ -29,7 +29,7 @@ from audiodiff.metrics import (
 )
 from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Timbre
 from audiodiff.sketch_controls import chord_labels
-from audiodiff.sound_curves import CURVES, band_hz, per_latent_frame, power
+from audiodiff.sound_curves import CURVES, band_hz, per_latent_frame
 from audiodiff.spectrogram import FrontEnd, StereoMel
 
 MelLoss = Callable[[StereoMel], Tensor]
@@ -40,7 +40,6 @@ SEMITONE = 0.4  # spread of a tone over the bands round it, semitones
 CONTRAST = 12.0  # of pitch classes' saliences, made into probabilities
 STROKE = 0.02  # seconds about a stroke in which onsets are welcome
 RISE = 300.0  # compression of levels before onsets are looked for, as in audiodiff.tempo
-DECIBELS = 6.0  # a level that far off counts 1
 OCTAVES = 0.5  # a centroid that far off counts 1
 UNITS = {"stereo_width": 0.1, "noisiness": 0.1, "onset_density": 2.0}  # likewise of these
 LOG_LEVEL = 0.7  # likewise of a band's mean log level
@@ -68,7 +67,7 @@ def melody_loss(melody: Melody, frames: int, front_end: FrontEnd) -> MelLoss:
         salience = salience.unflatten(2, (frames, -1)).mean(3)  # b pitches frames
         salience = CONTRAST * salience / (salience.mean(1, keepdim=True) + QUIETEST)
         octaves = salience.unflatten(1, (-1, 12)).logsumexp(1)  # C4 begins an octave: b 12 frames
-        return _mean_where(
+        return mean_where(
             F.cross_entropy(
                 octaves, classes.clamp(min=0).expand(len(octaves), -1), reduction="none"
             ),
@@ -90,7 +89,7 @@ def chords_loss(chords: Chords, frames: int, front_end: FrontEnd) -> MelLoss:
         energy = energy.unflatten(2, (frames, -1)).mean(3)  # b pitches frames
         classes = energy.unflatten(1, (-1, 12)).sum(1).roll(low % 12, 1)  # from C up
         shares = (classes + QUIETEST) / (classes + QUIETEST).sum(1, keepdim=True)
-        return _mean_where(-(wanted.T.to(shares) * shares.log()).sum(1), known)
+        return mean_where(-(wanted.T.to(shares) * shares.log()).sum(1), known)
 
     return loss
 
@@ -115,32 +114,18 @@ def rhythm_loss(rhythm: Rhythm, frames: int, front_end: FrontEnd) -> MelLoss:
     return loss
 
 
-def dynamics_loss(curve: Curve, frames: int, front_end: FrontEnd) -> MelLoss:
-    """Mean square distance of levels smoothed over a second, at one mean level."""
-    wanted = torch.from_numpy(values_at(curve, frames)).float()
-    inside = _inside(curve, frames)
-
-    def loss(mel: StereoMel) -> Tensor:
-        level = 10 * (per_latent_frame(power(mel, front_end), frames) + QUIETEST).log10()
-        error = _smooth(level) - _smooth(wanted.to(level)[None])
-        error = error - _mean_where(error, inside)[:, None]
-        return _mean_where((error / DECIBELS).square(), inside)
-
-    return loss
-
-
 def curve_loss(name: str, curve: Curve, frames: int, front_end: FrontEnd) -> MelLoss:
     """Mean square distance of one of :data:`audiodiff.sound_curves.CURVES`, smoothed."""
     wanted = torch.from_numpy(values_at(curve, frames)).float()
-    inside = _inside(curve, frames)
+    inside = covered(curve, frames)
 
     def loss(mel: StereoMel) -> Tensor:
-        found = _smooth(per_latent_frame(CURVES[name](mel, front_end), frames))
+        found = smooth(per_latent_frame(CURVES[name](mel, front_end), frames))
         if name == "brightness":
             error = (found.clamp(min=1).log2() - wanted.to(found).log2()) / OCTAVES
         else:
             error = (found - wanted.to(found)) / UNITS[name]
-        return _mean_where(error.square(), inside)
+        return mean_where(error.square(), inside)
 
     return loss
 
@@ -180,7 +165,7 @@ def _tone_bands(front_end: FrontEnd, low: int, high: int) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def _smooth(curve: Tensor) -> Tensor:
+def smooth(curve: Tensor) -> Tensor:
     """A running mean over about a second of latent frames (b t); the ends repeat."""
     width = min(SMOOTHING, curve.shape[1] // 2 * 2 - 1)
     if width < 3:
@@ -189,11 +174,12 @@ def _smooth(curve: Tensor) -> Tensor:
     return F.avg_pool1d(padded, width, 1)[:, 0]
 
 
-def _inside(curve: Curve, frames: int) -> Tensor:
+def covered(curve: Curve, frames: int) -> Tensor:
+    """Which of ``frames`` latent frames a curve counts in: (frames) bool."""
     return torch.tensor([curve.covers((frame + 0.5) * FRAME_SECONDS) for frame in range(frames)])
 
 
-def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """The mean of (b t) over the chosen (t); 0 if there are none."""
     chosen = chosen.to(values)
     return (values * chosen).sum(1) / chosen.sum().clamp(min=1)

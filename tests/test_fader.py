@@ -1,0 +1,91 @@
+"""Riding the fader: estimates get as loud as was asked for, and nothing else of them changes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from audiodiff.curves import values_at
+from audiodiff.fader import WINDOW, decibel, fader, levels
+from audiodiff.labels import FRAME_SECONDS
+from audiodiff.sketch import Curve
+from audiodiff.spectrogram import FrontEnd
+from audiodiff.steering_losses import smooth
+
+FRONT_END = FrontEnd()
+FRAMES = 40
+HALF = FRAMES * FRAME_SECONDS / 2
+
+
+class Codec:
+    """One number a latent frame is the level of all its bands; another tells of something else."""
+
+    channels, rows, samples_per_frame, front_end = 2, 1, 4096, FRONT_END
+    vae = SimpleNamespace(parameters=lambda: iter([torch.zeros(1)]))
+
+    def latents_to_mel(self, latents: Tensor) -> Tensor:
+        each = latents.repeat_interleave(8, -1)  # (b 2 1 t)
+        return each.expand(-1, -1, FRONT_END.n_mels, -1)
+
+    def mel_to_latents(self, mel: Tensor) -> Tensor:
+        return mel.mean(2, keepdim=True).unflatten(-1, (-1, 8)).mean(-1)
+
+
+CODEC: Any = Codec()
+
+
+@pytest.fixture
+def estimate() -> Tensor:
+    return torch.randn(2, 2, 1, FRAMES, generator=torch.manual_seed(0)) * 0.5
+
+
+def heard(latents: Tensor) -> Tensor:
+    return levels(CODEC.latents_to_mel(latents), FRONT_END, FRAMES)
+
+
+def ridden(estimate: Tensor, curve: Curve, sigma: float = 1.0) -> Tensor:
+    denoise = fader(curve, CODEC, FRAMES)(lambda x, sigma: estimate)
+    return denoise(torch.zeros_like(estimate), torch.full((2,), sigma))
+
+
+def test_a_decibel_is_a_decibel_and_nothing_else() -> None:
+    one = decibel(CODEC)
+    assert one.shape == (1, 2, 1, 1) and one[0, 1].item() == pytest.approx(0, abs=1e-6)
+    quiet = torch.zeros(1, 2, 1, WINDOW)
+    louder, before = (
+        levels(CODEC.latents_to_mel(z), FRONT_END, WINDOW) for z in (quiet + 5 * one, quiet)
+    )
+    torch.testing.assert_close(louder - before, torch.full((1, WINDOW), 5.0), atol=0.3, rtol=0)
+
+
+def test_levels_come_to_run_as_was_asked(estimate: Tensor) -> None:
+    curve = Curve(points=((0, -30), (HALF, -18), (2 * HALF, -24)))
+    wanted = smooth(torch.from_numpy(values_at(curve, FRAMES)).float()[None])
+    made = ridden(estimate, curve)
+    assert torch.equal(made[:, 1], estimate[:, 1])  # the something else
+
+    def off(latents: Tensor) -> Tensor:
+        return (smooth(heard(latents)) - wanted).std(dim=1)
+
+    assert (off(made) < off(estimate) / 3).all() and (off(made) < 1).all()
+
+
+def test_it_acts_at_its_noise_levels_and_by_its_weight(estimate: Tensor) -> None:
+    points = ((0.0, -30.0), (2 * HALF, -18.0))
+    whole = ridden(estimate, Curve(points=points)) - estimate
+    half = ridden(estimate, Curve(points=points, weight=0.5)) - estimate
+    assert whole.abs().max() > 0.1
+    torch.testing.assert_close(half, whole / 2)
+    torch.testing.assert_close(ridden(estimate, Curve(points=points, weight=3.0)) - estimate, whole)
+    for sigma in (0.01, 11.0):
+        assert torch.equal(ridden(estimate, Curve(points=points), sigma), estimate)
+
+
+def test_what_lies_outside_its_span_stays(estimate: Tensor) -> None:
+    made = ridden(estimate, Curve(points=((0, -30), (HALF, -12)), span=(0.0, HALF)))
+    assert torch.equal(made[..., FRAMES // 2 :], estimate[..., FRAMES // 2 :])
+    assert not torch.equal(made[..., : FRAMES // 2], estimate[..., : FRAMES // 2])
