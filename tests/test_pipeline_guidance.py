@@ -1,5 +1,6 @@
 """Guidance in the pipelines of both arts, on tiny models."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -167,3 +168,14 @@ def test_a_guidance_gradient_moves_the_picture_along_its_loss(images: ImagePipel
 
     darker, brighter = (draw(images, guidances=[guide(weight)]).mean() for weight in (1, -1))
     assert darker < draw(images).mean() < brighter
+
+
+def test_the_python_of_the_page_runs(
+    images: ImagePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "guidance.md"
+    monkeypatch.setattr(ImagePipeline, "load", lambda *_: images)
+    space: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block.replace("25", "3").replace("first=5, last=20", "first=1, last=2"), space)
+    assert [picture.size for picture in space["pictures"]] == [images.native_size]
