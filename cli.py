@@ -183,6 +183,24 @@ def show_model(name: str) -> None:
             click.echo(", ".join(sorted(words)))
 
 
+@models.command("average")
+@click.argument("first")
+@click.argument("second")
+@click.option("--art", type=click.Choice(["image", "music"]), help="Which builtin model.")
+@click.option("--share", default=0.5, show_default=True, help="Of SECOND, from 0 to 1.")
+@click.option("--out", type=FILE, required=True, help="Folder of the model that is made.")
+def average(first: str, second: str, art: str | None, share: float, out: Path) -> None:
+    """Average the weights of two models, such as one before and after it was trained on."""
+    from shared.models import find_model
+
+    folders = [find_model(name, art).folder for name in (first, second)]
+
+    from shared.averaging import average_models
+
+    average_models(folders[0], folders[1], share, out)
+    click.echo(out)
+
+
 @cli.group()
 def data() -> None:
     """Make pictures or clips to train on."""
