@@ -14,8 +14,8 @@ def test_spelled_out_attention_is_torchs_own(masked: bool) -> None:
     mask = (torch.arange(7) < 4).expand(2, 1, 1, 7) if masked else None
     inputs = [tensor.bfloat16().requires_grad_() for tensor in (q, k, v)]
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
-    made = attend(*inputs, mask)
-    wanted = F.scaled_dot_product_attention(*exact, attn_mask=mask)
+    made = attend(inputs[0], inputs[1], inputs[2], mask)
+    wanted = F.scaled_dot_product_attention(exact[0], exact[1], exact[2], attn_mask=mask)
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(made.double(), wanted, rtol=0, atol=0.03)
     made.float().square().sum().backward()
