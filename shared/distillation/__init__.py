@@ -11,7 +11,7 @@ draw the levels that it compares.
   learnt from data alone; easy consistency tuning is that with its own way to draw levels.
 * ``trajectory``: the student follows paths that its teacher has walked once.
 * ``student``: a network that begins as its teacher; ``low_rank``: one that differs by little.
-* ``settings``, ``run``, ``folder``: what ``duotone distill`` asks for, does and writes.
+* ``settings``, ``run``, ``rounds``, ``folder``: what ``duotone distill`` asks for, does and writes.
 """
 
 from shared.distillation.consistency import (
