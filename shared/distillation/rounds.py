@@ -177,6 +177,12 @@ def draw_batch(begun: Begun, config: DistillConfig, draws: Sequence[Draw]) -> Dr
     )
 
 
+def as_large(concat: Tensor, x: Tensor) -> Tensor:
+    """Input channels (b k h w) of which h or w may be 1, as large as x and in its memory order."""
+    concat = concat.expand(-1, -1, *x.shape[2:])
+    return concat.contiguous(memory_format=torch.channels_last)
+
+
 class Objective(nn.Module):
     """The loss of a student: a module that owns nothing else, for what it owns is trained."""
 

@@ -22,6 +22,7 @@ from shared.distillation.rounds import (
     Begun,
     Objective,
     Task,
+    as_large,
     begin,
     begin_student,
     draw_batch,
@@ -80,8 +81,7 @@ class StudentObjective(Objective):
             concat: (b k h w) extra input channels; h or w may be 1 where they do not vary.
         """
         if concat is not None:
-            concat = concat.expand(-1, -1, *x0.shape[2:])
-            concat = concat.contiguous(memory_format=torch.channels_last)
+            concat = as_large(concat, x0)
         cond, teach = self.bind(ids, scale, concat)
         x0 = x0.contiguous(memory_format=torch.channels_last)
 

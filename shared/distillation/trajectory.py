@@ -24,6 +24,7 @@ from shared.distillation.rounds import (
     Drawn,
     Objective,
     Task,
+    as_large,
     begin,
     begin_student,
     draw_batch,
@@ -108,7 +109,7 @@ class TrajectoryObjective(Objective):
         """
         with torch.no_grad():
             cond = Conditioning(
-                context=self.text[0](ids), concat=None if concat is None else _spread(concat, x)
+                context=self.text[0](ids), concat=None if concat is None else as_large(concat, x)
             )
         dim = self.student.guidance_dim
         cond = cond if dim is None else with_scale(cond, scale, dim)
@@ -167,7 +168,7 @@ def _walked(
 
     def states(shown: Drawn) -> dict[str, Tensor]:
         ids, scale, noise = (part.to(device) for part in (shown.ids, shown.scale, shown.noise))
-        concat = None if shown.concat is None else _spread(shown.concat.to(device), noise)
+        concat = None if shown.concat is None else as_large(shown.concat.to(device), noise)
         _, teach = bind(ids, scale, concat)
         x = (noise * grid[0]).contiguous(memory_format=torch.channels_last)
         return {"states": (walk(teach, x, grid.to(device), every).cpu() / spread).half()}
@@ -181,9 +182,3 @@ def _walked(
         path = begun.run / "paths" / f"{start // PATHS_A_FILE:05d}.safetensors"
         files.append(cached(path, made_from, partial(states, shown))["states"])
     return files
-
-
-def _spread(concat: Tensor, x: Tensor) -> Tensor:
-    """Input channels (b k h w) of which h or w may be 1, as large as x and in its memory order."""
-    concat = concat.expand(-1, -1, *x.shape[2:])
-    return concat.contiguous(memory_format=torch.channels_last)
