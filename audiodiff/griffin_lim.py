@@ -28,13 +28,16 @@ MOMENTUM = 0.99
 
 
 def griffin_lim(
-    mel: Tensor, front_end: FrontEnd, iterations: int = 32, stereo_iterations: int = 8
+    mel: Tensor, front_end: FrontEnd, iterations: int = 16, stereo_iterations: int = 4
 ) -> Tensor:
     """A normalised mel (b 2 f t) -> samples (b 2 t*hop_length), float32.
 
     Fast Griffin-Lim (Perraudin, Balazs & Søndergaard 2013) from the phases of single-pass
     spectrogram inversion (Beauregard, Harish & Wyse 2015). The same mel gives the same samples,
     whatever else is in the batch.
+
+    Twice the iterations bring what they make of true mels nearer to the truth (log-mel .106 nat for
+    .114), but not what they make of a code's (.263 for .265), at more than twice the time.
 
     Args:
         iterations: of both sides together.
@@ -52,11 +55,11 @@ def _one(mel: Tensor, front_end: FrontEnd, iterations: int, stereo_iterations: i
     """
     level, pan, width = (part.mT for part in linear(unpack(mel, front_end), front_end))
     magnitudes = torch.cat([level * (1 + pan), level * (1 - pan)])
-    angles = _iterate(level, _sinusoids(level[0], front_end)[None], iterations, front_end)
+    shared = level * _sinusoids(level[0], front_end)
+    shared = _iterate(level, shared, iterations, front_end)
     turn = torch.polar(torch.ones_like(pan), _angle_between(pan, width) / 2)
-    angles = torch.cat([angles * turn, angles * turn.conj()])
-    angles = _iterate(magnitudes, angles, stereo_iterations, front_end)
-    return _samples(magnitudes * angles, front_end)
+    sides = _imposed(magnitudes, torch.cat([shared * turn, shared * turn.conj()]))
+    return _samples(_iterate(magnitudes, sides, stereo_iterations, front_end), front_end)
 
 
 def linear(mel: StereoMel, front_end: FrontEnd) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,21 +84,29 @@ def _angle_between(pan: Tensor, width: Tensor) -> Tensor:
     return cosine.clamp(-1, 1).acos()
 
 
-def _iterate(magnitudes: Tensor, angles: Tensor, iterations: int, front_end: FrontEnd) -> Tensor:
-    """Phases (c t bins), as numbers of modulus 1, that fit the magnitudes better."""
+def _iterate(magnitudes: Tensor, spectra: Tensor, iterations: int, front_end: FrontEnd) -> Tensor:
+    """Spectra (c t bins) of these magnitudes whose phases fit each other better."""
     n_fft, hop = front_end.n_fft, front_end.hop_length
     margin = (n_fft - hop) // 2
     window = hann_window(front_end, magnitudes.device)
     previous = None
     for _ in range(iterations):
-        samples = _samples(magnitudes * angles, front_end)
-        padded = torch.nn.functional.pad(samples, (margin, margin))
+        padded = F.pad(_samples(spectra, front_end), (margin, margin))
         rebuilt = torch.fft.rfft(padded.unfold(-1, n_fft, hop) * window)
         ahead = rebuilt
         if previous is not None:
             ahead = torch.add(rebuilt, previous, alpha=-MOMENTUM / (1 + MOMENTUM))
-        angles, previous = ahead.sgn(), rebuilt
-    return angles
+        spectra, previous = _imposed(magnitudes, ahead), rebuilt
+    return spectra
+
+
+def _imposed(magnitudes: Tensor, spectra: Tensor) -> Tensor:
+    """Spectra with other magnitudes: ``magnitudes * spectra.sgn()`` in half the time.
+
+    Unlike ``sgn`` it need not care about overflow.
+    """
+    power = spectra.real.square() + spectra.imag.square()
+    return spectra * power.add_(1e-20).rsqrt_().mul_(magnitudes)
 
 
 def _samples(spectra: Tensor, front_end: FrontEnd) -> Tensor:
