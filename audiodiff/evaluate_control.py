@@ -19,22 +19,26 @@ from tqdm import tqdm
 from audiodiff.adherence import Prompt, draw_by_lot
 from audiodiff.evaluate import real_clips
 from audiodiff.fidelity import fidelity
-from audiodiff.kept import MAIN, Kept, sketch_kept
-from audiodiff.labels import FRAME_SECONDS, Labels
+from audiodiff.kept import MAIN, Kept, kept, sketch_kept
+from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE, Labels
 from audiodiff.metrics import hear
 from audiodiff.pipeline import MusicPipeline
 from audiodiff.prompts import SECONDS
+from audiodiff.settings import MusicSettings
 from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Sketch
 from audiodiff.theory import MODES, PITCH_CLASSES, parse_key
 from shared.errors import UserError
 
 ROUTES = ("none", "channels", "gradient", "both")
 PARTS = ("melody", "chords", "rhythm", "dynamics")
+PAIR = ("melody", "dynamics")
 MEASURES: Mapping[str, tuple[str, ...]] = {
     "melody": ("accuracy", "accuracy_chroma"),
     "chords": ("overlap",),
     "rhythm": ("beat_f1", "downbeat_f1"),
     "dynamics": ("r", "shape_error_db"),
+    "tempo": ("kept",),
+    "key": ("kept",),
 }
 PUBLISHED: Mapping[tuple[str, str, str], float] = {
     # Music ControlNet, arXiv 2311.07069: one control, with training.
@@ -51,7 +55,8 @@ KEPT_FROM = 0.95  # of the ceiling
 LEGEND = (
     "ceiling: real renders after the codec's round trip; published: Music ControlNet, one control, "
     "other data; *: at least 0.95 of the ceiling; downbeats: of the beats at the tempo asked for, "
-    "those at which bass begins and chords change"
+    "those at which bass begins and chords change; asked: tempo within 2 % or an octave of it, and "
+    "the key or another of its scale, given as numbers and words"
 )
 
 
@@ -60,8 +65,8 @@ class Row:
     """One measure of one control.
 
     Attributes:
-        origin: "extracted" or "created".
-        given: the control that was given alone, or "all" together.
+        origin: "extracted", "created", or "asked" of tempo and key.
+        given: the control that was given alone, or which together.
         values: route -> mean.
         n: clips.
     """
@@ -132,45 +137,74 @@ def evaluate_control(
     spent: dict[str, list[float]] = {route: [] for route in ROUTES}
     facts: dict[str, Any] = {}
 
-    def make(prompt: Prompt, sketch: Sketch | None, route: str) -> np.ndarray:
+    def plan(
+        prompt: Prompt,
+        sketch: Sketch | None = None,
+        bpm: float | None = None,
+        key: str | None = None,
+    ) -> MusicSettings:
         (settings,) = pipeline.plan(
             prompt.text,
             seconds=SECONDS,
+            bpm=bpm,
+            key=key,
             seed=seed + prompt.number,
             steps=steps,
             guidance_scale=guidance_scale,
             sampler=sampler,
             sketch=sketch,
         )
+        return settings
+
+    def make(settings: MusicSettings, route: str) -> np.ndarray:
         facts.update(settings.record())
         start = time.perf_counter()
         (clip,) = pipeline.generate([settings])
         spent[route].append(time.perf_counter() - start)
         return clip.samples
 
-    plain = {p.number: make(p, None, "none") for p in tqdm(chosen, "no control", leave=False)}
+    plain = {p.number: make(plan(p), "none") for p in tqdm(chosen, "no control", leave=False)}
     rows: list[Row] = []
+    for name in ("tempo", "key"):
+        found: dict[str, list[Kept]] = {"none": [], "channels": []}
+        ceilings: list[Kept] = []
+        for prompt in tqdm(chosen, f"asked, {name}", leave=False):
+            value = getattr(prompt.labels, name)
+            if value is None:
+                continue
+            settings = plan(prompt, bpm=value) if name == "tempo" else plan(prompt, key=value)
+            found["none"].append(kept(plain[prompt.number], SAMPLE_RATE, settings))
+            found["channels"].append(kept(make(settings, "channels"), SAMPLE_RATE, settings))
+            if prompt.number in coded:
+                ceilings.append(kept(coded[prompt.number], SAMPLE_RATE, settings))
+        rows += _rows("asked", name, (name,), found, ceilings, rows)
     for origin, draw in (("extracted", extracted), ("created", created)):
         sketches = {p.number: draw(p) for p in chosen}
-        for given in (*PARTS, "all"):
-            found: dict[str, list[Kept]] = {route: [] for route in ROUTES}
-            ceilings: list[Kept] = []
+        for given, parts in _given().items():
+            found = {route: [] for route in ROUTES}
+            ceilings = []
             for prompt in tqdm(chosen, f"{origin}, {given}", leave=False):
-                wanted = _only(sketches[prompt.number], PARTS if given == "all" else (given,))
+                wanted = _only(sketches[prompt.number], parts)
                 if not wanted.parts():
                     continue
                 for route in ROUTES:
                     samples = plain[prompt.number]
                     if route != "none":
-                        samples = make(prompt, _by(wanted, route), route)
+                        samples = make(plan(prompt, _by(wanted, route)), route)
                     found[route].append(_heard(samples, wanted))
                 if origin == "extracted" and prompt.number in coded:
                     ceilings.append(_heard(coded[prompt.number], wanted))
-            rows += _rows(origin, given, found, ceilings, rows)
-    kept_facts = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
-    settings = {name: facts[name] for name in kept_facts} | {"seed": seed, "prompts": len(chosen)}
+            rows += _rows(origin, given, parts, found, ceilings, rows)
+    told = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
+    settings = {name: facts[name] for name in told} | {"seed": seed, "prompts": len(chosen)}
     seconds = {route: float(np.mean(times)) for route, times in spent.items() if times}
     return ControlReport(settings, tuple(rows), seconds)
+
+
+def _given() -> dict[str, tuple[str, ...]]:
+    """What is given at once, by what to call it."""
+    alone = {part: (part,) for part in PARTS}
+    return alone | {" and ".join(PAIR): PAIR, "all": PARTS}
 
 
 def extracted(prompt: Prompt) -> Sketch:
@@ -256,13 +290,14 @@ def _round_trips(pipeline: MusicPipeline, real: Mapping[int, np.ndarray]) -> dic
 def _rows(
     origin: str,
     given: str,
+    controls: Sequence[str],
     found: Mapping[str, Sequence[Kept]],
     ceilings: Sequence[Kept],
     before: Sequence[Row],
 ) -> Iterator[Row]:
-    for control in PARTS if given == "all" else (given,):
+    for control in controls:
         for measure in MEASURES[control]:
-            values = {route: _mean(found[route], control, measure) for route in ROUTES}
+            values = {route: _mean(found[route], control, measure) for route in found}
             known = {route: value for route, value in values.items() if value is not None}
             if not known:
                 continue
@@ -272,7 +307,7 @@ def _rows(
                     (r.ceiling for r in before if (r.control, r.measure) == (control, measure)),
                     None,
                 )
-            published = PUBLISHED.get((origin, control, measure)) if given != "all" else None
+            published = PUBLISHED.get((origin, control, measure)) if given == control else None
             count = len(found["none"])
             yield Row(origin, given, control, measure, known, count, ceiling, published)
 
@@ -299,6 +334,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     def number(value: float | None) -> str:
         return "" if value is None else f"{value:.3f}"
 
-    what = "all: " if row.given == "all" else ""
+    what = "" if row.given == row.control else f"{row.given}: "
     title = f"{row.origin}, {what}{row.control}, {row.measure.replace('_', ' ')}"
     return (title, *map(cell, ROUTES), number(row.ceiling), number(row.published), str(row.n))

@@ -43,6 +43,7 @@ def test_rows_and_table(
     prompts: list[Prompt], tiny_music_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_control, "PARTS", ("dynamics",))
+    monkeypatch.setattr(evaluate_control, "PAIR", ("chords", "dynamics"))
     pipeline = MusicPipeline.load(tiny_music_model, "cpu")
     object.__setattr__(pipeline.codec, "vocoder", play_levels)
     without_score = [dataclasses.replace(prompts[0], seed="")]
@@ -50,16 +51,29 @@ def test_rows_and_table(
         pipeline, without_score, steps=2, guidance_scale=1.0, sampler="euler"
     )
     kinds = [(row.origin, row.given, row.measure) for row in report.rows]
+    alone, pair = ("r", "shape_error_db"), ("overlap", "r", "shape_error_db")
     assert kinds == [
-        (origin, given, measure)
-        for origin in ("extracted", "created")
-        for given in ("dynamics", "all")
-        for measure in ("r", "shape_error_db")
-    ]
-    assert all(list(row.values) == ["none", "channels", "gradient", "both"] for row in report.rows)
-    assert [row.published for row in report.rows] == [0.888, *[None] * 3, 0.985, *[None] * 3]
+        ("asked", "tempo", "kept"),
+        ("asked", "key", "kept"),
+        *(
+            (origin, given, measure)
+            for origin in ("extracted", "created")
+            for given, measures in (
+                ("dynamics", alone), ("chords and dynamics", pair), ("all", alone)
+            )
+            for measure in measures
+        ),
+    ]  # fmt: skip
+    asked, given = report.rows[:2], report.rows[2:]
+    assert all(list(row.values) == ["none", "channels"] for row in asked)
+    assert all(list(row.values) == ["none", "channels", "gradient", "both"] for row in given)
+    published = {(row.origin, row.given): row.published for row in given if row.measure == "r"}
+    assert published[("extracted", "dynamics")] == 0.888
+    assert published[("created", "dynamics")] == 0.985
+    assert published[("created", "all")] is None
     table = report.table()
     assert "extracted, dynamics, r" in table and "created, all: dynamics, r" in table
+    assert "created, chords and dynamics: chords, overlap" in table and "asked, tempo" in table
     assert "seconds a clip" in table
     with pytest.raises(UserError, match="kind controls"):
         evaluate_control.evaluate_control(pipeline, [], guidance_scale=1.0, sampler="euler")
