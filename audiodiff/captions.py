@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from audiodiff.score import Score
+from audiodiff.score import DRUM_ROLES, Score
 from audiodiff.theory import PITCH_CLASSES, Chord, Key, parse_chord, parse_key
 from shared.errors import UserError
 
@@ -77,6 +77,7 @@ TEMPO_WORDS: tuple[tuple[float, tuple[str, ...]], ...] = (
 ENSEMBLES = {2: "duo", 3: "trio", 4: "quartet"}
 ENSEMBLE_STYLES = {"jazz swing", "bossa nova", "waltz", "folk"}
 LED = ("led by {0}", "with {0} playing the melody", "with a melody on {0}")
+ALONE = ("{0} alone", "{0} alone", "only {0}", "just {0}", "solo {0}", "unaccompanied {0}")
 ENHARMONICS = {"C#": "Db", "Eb": "D#", "F#": "Gb", "Ab": "G#", "Bb": "A#"}
 
 
@@ -97,10 +98,27 @@ def tempo_words(bpm: float) -> tuple[str, ...]:
 def captions(score: Score, rng: random.Random) -> list[str]:
     """Four captions, or three where two come out alike, from the fullest to the shortest.
 
-    Everything that they say is true of the score; about half of them state tempo or key.
+    Everything that they say is true of the score; about half of them state tempo or key. Of a
+    single instrument they say that it is alone, unless the name of the style has said it.
     """
+    if len(score.instruments) == 1 and score.style != "classical piano":
+        return list(dict.fromkeys(_alone(score, rng)))
     told = [_full(score, rng), _medium(score, rng), _tags(score, rng), _short(score, rng)]
     return list(dict.fromkeys(told))
+
+
+def _alone(score: Score, rng: random.Random) -> Iterator[str]:
+    """ "driving techno, only drums, 128 bpm", "solo flute, folk in A minor", "just bass"."""
+    word = _word(score.instruments[0], rng)
+    said = [rng.choice(ALONE).format(word) for _ in range(4)]
+    yield _end(f"{_phrase(score, rng)}, {said[0]}", score, rng, 0.6)
+    yield _end(f"{said[1]}, {_phrase(score, rng)}", score, rng, 0.35)
+    tags = [said[2], f"{round(score.tempo)} bpm"]
+    if _pitched(score) and rng.random() < 0.6:
+        tags.append(_key(score.key, rng))
+    rng.shuffle(tags)
+    yield ", ".join(tags)
+    yield ", ".join(filter(None, [said[3], _adjective(score, rng)]))
 
 
 def _full(score: Score, rng: random.Random) -> str:
@@ -202,6 +220,11 @@ def _instruments(score: Score) -> list[str]:
     )
 
 
+def _pitched(score: Score) -> bool:
+    """Whether anything but drums sounds, so that there is a key."""
+    return any(part.role not in DRUM_ROLES for part in score.parts)
+
+
 def _word(instrument: str, rng: random.Random) -> str:
     words = INSTRUMENT_WORDS.get(instrument, (instrument,))
     return words[0] if len(words) == 1 or rng.random() < 0.7 else rng.choice(words[1:])
@@ -222,7 +245,7 @@ def _key(key: Key, rng: random.Random) -> str:
 def _end(text: str, score: Score, rng: random.Random, stated: float) -> str:
     """Say key and tempo at the end, each with a chance of ``stated``."""
     bpm = round(score.tempo)
-    if rng.random() < stated:
+    if rng.random() < stated and _pitched(score):
         text += rng.choice((" in {0}", " in {0}", " in the key of {0}")).format(
             _key(score.key, rng)
         )

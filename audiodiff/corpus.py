@@ -10,7 +10,7 @@ import json
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -35,13 +35,35 @@ SHORTEST, LONGEST = 2.0, 600.0  # seconds of a clip
 MOST_HOURS = 4000.0
 
 
-def clip_at(seed: int, index: int, seconds: float = 16.0, sounds: float = 0.08) -> Score | Sound:
-    """What is heard in clip number ``index`` of the endless series ``seed``: music, or a sound."""
+def clip_at(
+    seed: int, index: int, seconds: float = 16.0, sounds: float = 0.08, alone: float = 0.0
+) -> Score | Sound:
+    """What is heard in clip number ``index`` of the endless series ``seed``: music, or a sound.
+
+    Of the share ``alone`` of all music one or two instruments are left.
+    """
     name = f"{seed}/{index}"
-    # A stream of its own: what is composed must not hang together with whether it is music.
+    # Streams of their own: what is composed must not hang together with whether it is music.
     if random.Random(f"kind {name}").random() < sounds:
         return sound(name)
-    return clip(name, seconds)
+    score, rng = clip(name, seconds), random.Random(f"alone {name}")
+    return few_of(score, rng) if rng.random() < alone else score
+
+
+def few_of(score: Score, rng: random.Random) -> Score:
+    """One instrument of a score, three times in four, or two of them.
+
+    Who is left plays at least a note a second; a score in which nobody does stays whole.
+    """
+    busy = [
+        name
+        for name in score.instruments
+        if sum(len(part.notes) for part in score.parts if part.instrument == name) >= score.seconds
+    ]
+    if not busy:
+        return score
+    left = rng.sample(busy, min(len(busy), rng.choice((1, 1, 1, 2))))
+    return replace(score, parts=tuple(part for part in score.parts if part.instrument in left))
 
 
 def labels_of(score: Score, samples: np.ndarray) -> Labels:
@@ -58,6 +80,7 @@ def write_corpus(
     seed: int = 0,
     seconds: float = 16.0,
     sounds: float = 0.08,
+    alone: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
 ) -> None:
@@ -74,6 +97,7 @@ def write_corpus(
         seed: which series of clips.
         seconds: length of a clip of music; single sounds have their own.
         sounds: share of clips that are single sounds or textures.
+        alone: share of the music of which one or two instruments are left.
         progress: called as ``progress(done, count)`` after every few clips.
         workers: processes that render.
 
@@ -85,13 +109,15 @@ def write_corpus(
         ("hours", hours, 0.0, MOST_HOURS),
         ("seconds", seconds, SHORTEST, LONGEST),
         ("sounds", sounds, 0.0, 1.0),
+        ("alone", alone, 0.0, 1.0),
         ("workers", workers, 1, 1000),
     ):
         if not low <= value <= high or (name == "hours" and value == 0):
             least = "more than 0" if name == "hours" else f"at least {low:g}"
             raise UserError(f"{name} is {value:g}; {least} and at most {high:g} is allowed")
     font = find_soundfont(soundfont)
-    origin = {"seed": seed, "seconds": seconds, "sounds": sounds, "soundfont": _hash(font)}
+    shares = {"sounds": sounds, "alone": alone}
+    origin = {"seed": seed, "seconds": seconds, **shares, "soundfont": _hash(font)}
     claim(out, ORIGIN, origin, "clips")
     loaded(font)  # a broken one, or no FluidSynth, shows here and not inside a worker
     # Rounded first: 0.1 h of 16 s are 22.5 clips, but 0.008 / 3 h of 9.6 s are 1.
@@ -99,7 +125,14 @@ def write_corpus(
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     done = 0
     with whole_file(out / METADATA, overwrite=True) as metadata:
-        work = partial(_write_chunk, out, font, seed, seconds, sounds)
+        work = partial(
+            _write_chunk,
+            out,
+            font,
+            partial(clip_at, seed, seconds=seconds, **shares),
+            seed,
+            seconds,
+        )
         for lines in spread(work, chunks, workers):
             metadata.writelines(line.encode() for line in lines)
             done += len(lines)
@@ -116,13 +149,18 @@ def _hash(file: Path) -> str:
 
 
 def _write_chunk(
-    out: Path, soundfont: Path, seed: int, seconds: float, sounds: float, indices: range
+    out: Path,
+    soundfont: Path,
+    what_at: Callable[[int], Score | Sound],
+    seed: int,
+    seconds: float,
+    indices: range,
 ) -> list[str]:
     """Render what is not there yet and return the metadata lines."""
     lines = []
     for index in indices:
         name = f"audio/{index // FILES_PER_FOLDER:03d}/{index:06d}.flac"
-        what = clip_at(seed, index, seconds, sounds)
+        what = what_at(index)
         path = out / name
         if path.exists():
             samples, _ = read_audio(path)

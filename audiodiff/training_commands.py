@@ -14,9 +14,18 @@ from shared.console import FILE, advance, progress, workers_option
 @click.option("--soundfont", type=FILE, help="A .sf2 file; by default FluidR3 GM of the system.")
 @click.option("--seed", default=0, show_default=True, help="Which series of pieces.")
 @click.option("--seconds", default=16.0, show_default=True, help="Length of a clip.")
+@click.option(
+    "--alone", default=0.1, show_default=True, help="Share of it with one or two instruments left."
+)
 @workers_option
 def data_music(
-    out: Path, hours: float, soundfont: Path | None, seed: int, seconds: float, workers: int
+    out: Path,
+    hours: float,
+    soundfont: Path | None,
+    seed: int,
+    seconds: float,
+    alone: float,
+    workers: int,
 ) -> None:
     """Compose and render captioned clips into a folder with metadata.jsonl."""
     from audiodiff.corpus import write_corpus
@@ -30,7 +39,14 @@ def data_music(
             advance(bars[0], done)
 
         write_corpus(
-            out, hours, soundfont, seed=seed, seconds=seconds, progress=report, workers=workers
+            out,
+            hours,
+            soundfont,
+            seed=seed,
+            seconds=seconds,
+            alone=alone,
+            progress=report,
+            workers=workers,
         )
     click.echo(out)
 

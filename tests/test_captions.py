@@ -1,10 +1,12 @@
 import itertools
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
 from audiodiff.captions import (
+    ALONE,
     INSTRUMENT_WORDS,
     MOOD_WORDS,
     STYLE_WORDS,
@@ -29,6 +31,21 @@ def told() -> list[tuple[Score, list[str]]]:
         for score in scores
         for n in range(6)
     ]
+
+
+def test_a_single_instrument_is_said_to_be_alone() -> None:
+    for number in range(24):
+        whole = clip(f"alone {number}", 6.0, "funk")
+        for name in whole.instruments:
+            parts = tuple(part for part in whole.parts if part.instrument == name)
+            told = captions(replace(whole, parts=parts), random.Random(number))
+            words = INSTRUMENT_WORDS.get(name, (name,))
+            ways = [way.format(word) for way in ALONE for word in words]
+            assert all(any(way in caption for way in ways) for caption in told)
+            keyless = name in ("drums", "percussion")
+            stated = [read_prompt(caption) for caption in told]
+            assert all(facts.tempo in (None, whole.tempo) for facts in stated)
+            assert all(facts.key is None or not keyless for facts in stated)
 
 
 def named(caption: str) -> set[str]:

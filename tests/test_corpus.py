@@ -55,6 +55,23 @@ def test_the_share_of_sounds():
     assert all(isinstance(clip_at(0, i, SECONDS, 1.0), Sound) for i in range(9))
 
 
+def test_one_or_two_instruments_are_left_of_the_share_asked_for():
+    whole = [clip_at(7, index, SECONDS, 0.0) for index in range(24)]
+    few = [clip_at(7, index, SECONDS, 0.0, 1.0) for index in range(24)]
+    some = [clip_at(7, index, SECONDS, 0.0, 0.5) for index in range(24)]
+    counts = []
+    for before, after, either in zip(whole, few, some, strict=True):
+        assert isinstance(before, Score) and isinstance(after, Score)
+        assert {*after.parts} <= {*before.parts} and after.chords == before.chords
+        assert either in (before, after)
+        left = {part for part in before.parts if part.instrument in after.instruments}
+        assert left == {*after.parts}  # all that an instrument plays
+        if after != before:
+            counts.append(len(after.instruments))
+    assert len(counts) > 16 and {*counts} == {1, 2} and counts.count(1) > counts.count(2)
+    assert whole != some != few
+
+
 def test_held_out_combinations_are_never_made():
     for index in range(60):
         score = clip_at(5, index, SECONDS, sounds=0)

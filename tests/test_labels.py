@@ -5,7 +5,7 @@ import random
 import pytest
 
 from audiodiff.labels import FRAME_SECONDS, Labels, from_json, labels_from_score, to_json
-from audiodiff.score import Note, Part, Score
+from audiodiff.score import DRUM_ROLES, Note, Part, Score
 from audiodiff.theory import parse_chord, parse_key
 from shared.errors import UserError
 
@@ -160,3 +160,12 @@ def test_windows_compose():
 
 def test_unknown_stays_unknown():
     assert Labels().window(1.0, 2.0) == Labels(duration=2.0)
+
+
+def test_drums_alone_have_neither_key_nor_chords() -> None:
+    whole = score()
+    drums = tuple(part for part in whole.parts if part.role in DRUM_ROLES)
+    assert drums and len(drums) < len(whole.parts)
+    found = labels_from_score(dataclasses.replace(whole, parts=drums))
+    assert found.key is None and not found.chords and not found.melody
+    assert found.tempo == whole.tempo and found.beats == labels_from_score(whole).beats
