@@ -12,6 +12,7 @@ from audiodiff.spectrogram import FrontEnd, waveform_to_mel
 from audiodiff.vocoder import Vocoder, load_vocoder
 from shared.checkpoints import load_vae
 from shared.errors import UserError
+from shared.linear_code import LinearCode, load_code
 from shared.vae import AutoencoderKL
 
 FOLD = 4
@@ -38,11 +39,20 @@ class MusicCodec:
     Latents are (b z rows t): low frequencies in the first row, ``samples_per_frame`` samples a
     column.
 
+    An autoencoder that was trained here keeps to a linear code: that is its encoder then, and its
+    decoder is held to it (:meth:`shared.linear_code.LinearCode.corrected`).
+
     Raises:
         UserError: autoencoder and front end do not fit each other.
     """
 
-    def __init__(self, vae: AutoencoderKL, vocoder: Vocoder, front_end: FrontEnd) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        vocoder: Vocoder,
+        front_end: FrontEnd,
+        code: LinearCode | None = None,
+    ) -> None:
         if vae.config.get("in_channels") != 2 * FOLD or vae.config.get("out_channels") != 2 * FOLD:
             raise UserError(
                 f"a music autoencoder has {2 * FOLD} channels in and out, "
@@ -57,6 +67,7 @@ class MusicCodec:
         self.vae = vae.float() if _dtype(vae) == torch.float16 else vae
         self.vocoder = vocoder
         self.front_end = front_end
+        self.code = code
         self.scaling_factor = float(vae.config.get("scaling_factor", 1.0))
         self.shift_factor = float(vae.config.get("shift_factor") or 0.0)
 
@@ -74,7 +85,10 @@ class MusicCodec:
         """
         root = Path(folder)
         vocoder, front_end = load_vocoder(root / "vocoder", device)
-        return cls(load_vae(root / "vae", device, dtype), vocoder, front_end)
+        vae = load_vae(root / "vae", device, dtype)
+        patch = (2, FOLD * vae.downsampling, vae.downsampling)
+        code = load_code(root / "vae", vae.latent_channels, patch)
+        return cls(vae, vocoder, front_end, code)
 
     @property
     def channels(self) -> int:
@@ -110,13 +124,17 @@ class MusicCodec:
 
     def mel_to_latents(self, mel: Tensor) -> Tensor:
         """A log-mel (b 2 f t) -> latents (b z rows t/downsampling), the posterior's mode."""
-        z = self.vae.encode(fold(mel).to(_dtype(self.vae))).mode()
+        if self.code is not None:
+            z = self.code.encode(mel.float())
+        else:
+            z = self.vae.encode(fold(mel).to(_dtype(self.vae))).mode()
         return (z.float() - self.shift_factor) * self.scaling_factor
 
     def latents_to_mel(self, latents: Tensor) -> Tensor:
         """Latents (b z rows t) -> log-mel (b 2 f t*downsampling), float32; differentiable."""
         z = latents / self.scaling_factor + self.shift_factor
-        return unfold(self.vae.decode(z.to(_dtype(self.vae))).float())
+        mel = unfold(self.vae.decode(z.to(_dtype(self.vae))).float())
+        return mel if self.code is None else self.code.corrected(mel, z.float())
 
 
 def _dtype(module: torch.nn.Module) -> torch.dtype:

@@ -107,7 +107,8 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
         save_autoencoder(objective.vae, out / "vae")
         device = next(objective.parameters()).device
         means = objective.vae.encode(fold(examples).to(device)).mean
-        decoded = unfold(objective.vae.decode(means)).cpu()
+        decoded = unfold(objective.vae.decode(latents.to(device))).cpu()
+        decoded = code.corrected(decoded, latents)
         pairs = torch.stack([examples[:16], decoded[:16]], dim=1).flatten(0, 1)
         save_mels(pairs, out / "runs" / "vae" / "samples" / f"{step:06d}.png", columns=8)
         return {
@@ -115,7 +116,10 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
             "code_error": round((means.cpu() - latents).square().mean().sqrt().item(), 4),
         }
 
-    objective = AutoencoderObjective(channels_last(vae), config)
+    def correct(picture: Tensor, latents: Tensor) -> Tensor:
+        return fold(code.corrected(unfold(picture), latents))
+
+    objective = AutoencoderObjective(channels_last(vae), config, correct)
     finished = train(
         objective, make_batch, len(rows), config.loop, out / "runs" / "vae",
         resume=resume, report=report,

@@ -44,11 +44,9 @@ def fingerprint(paths: Sequence[Path], encoder: Sequence[Path], *settings: objec
 
 def encoder_files(kind: str, vae: Path) -> list[Path]:
     """The files of a ``vae`` folder that latents of a kind, "code" or "vae", depend on."""
-    code = vae / CODE_FILE
     if kind == "code":
-        return [code]
-    files = sorted(path for path in vae.iterdir() if path.suffix in (".json", ".safetensors"))
-    return [path for path in files if path != code]
+        return [vae / CODE_FILE]
+    return sorted(path for path in vae.iterdir() if path.suffix in (".json", ".safetensors"))
 
 
 def cached(

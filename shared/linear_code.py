@@ -44,14 +44,31 @@ class LinearCode:
 
     def encode(self, media: Tensor) -> Tensor:
         """Media (b c h w) -> latents (b z h/p_h w/p_w) of about unit variance."""
-        coefficients = (_patches(media, self.patch[1:]) - self.mean) @ self.basis / self.scale
+        mean, basis, scale = (each.to(media) for each in (self.mean, self.basis, self.scale))
+        coefficients = (_patches(media, self.patch[1:]) - mean) @ basis / scale
         return coefficients.permute(0, 3, 1, 2)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b z h w) -> the media (b c h*p_h w*p_w) nearest in least squares."""
-        coefficients = latents.permute(0, 2, 3, 1) * self.scale
-        patches = coefficients @ self.basis.T + self.mean
+        media = self._spread(latents)
+        mean = rearrange(self.mean.to(media), "(c p q) -> c p q", c=self.patch[0], p=self.patch[1])
+        return media + mean.repeat(1, *latents.shape[2:])
+
+    def corrected(self, media: Tensor, latents: Tensor) -> Tensor:
+        """The media nearest to these (b c h w) whose code is the latents (b z h/p_h w/p_w).
+
+        What a decoder makes of latents need not have them for its code; that much of its error is
+        known, and goes. With A the code, A x = z is what was measured of x, and x + A+ (z - A x)
+        keeps the decoder's say in the null space of A only (Wang et al. 2022, arXiv 2212.00490,
+        equation 7).
+        """
+        return media + self._spread(latents - self.encode(media))
+
+    def _spread(self, latents: Tensor) -> Tensor:
+        """What latents add to the mean of all media."""
+        coefficients = latents.permute(0, 2, 3, 1) * self.scale.to(latents)
         c, p, q = self.patch
+        patches = coefficients @ self.basis.T.to(latents)
         return rearrange(patches, "b h w (c p q) -> b c (h p) (w q)", c=c, p=p, q=q)
 
     def save(self, folder: Path) -> None:
@@ -77,6 +94,23 @@ class LinearCode:
         factor = metadata.get("factor", "8")
         c, p, q = map(int, metadata.get("patch", f"3 {factor} {factor}").split())
         return cls(mean, basis.contiguous(), scale, (c, p, q))
+
+
+def load_code(folder: Path, channels: int, patch: tuple[int, int, int]) -> LinearCode | None:
+    """The linear code of a ``vae`` folder, if it has one, for latents of so many channels.
+
+    Raises:
+        UserError: it is the code of another autoencoder.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    code = LinearCode.load(folder)
+    if code.patch != patch or code.basis.shape[1] != channels:
+        raise UserError(
+            f"{folder / FILE} codes patches of {code.patch} in {code.basis.shape[1]} numbers, the "
+            f"autoencoder beside it {patch} in {channels}; it belongs to another one"
+        )
+    return code
 
 
 def fit(media: Iterable[Tensor], channels: int, patch: tuple[int, int]) -> LinearCode:

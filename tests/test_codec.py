@@ -8,6 +8,7 @@ from audiodiff.codec import FOLD, MusicCodec, fold, unfold
 from audiodiff.spectrogram import FrontEnd, waveform_to_mel
 from audiodiff.vocoder import GriffinLim, write_vocoder
 from shared.errors import UserError
+from shared.linear_code import fit
 from shared.vae import AutoencoderKL, Posterior
 from shared.weights import save_component
 
@@ -127,6 +128,26 @@ def test_a_folder_is_loaded(tmp_path):
     rough = MusicCodec.load(tmp_path, dtype=torch.bfloat16)
     assert rough.latents_to_mel(latents).dtype == torch.float32
     assert MusicCodec.load(tmp_path, dtype=torch.float16).vae.config == VAE
+
+
+def test_a_linear_code_encodes_and_holds_the_decoder_to_it(tmp_path):
+    codec = tiny_codec(scaling_factor=1.0, shift_factor=None)
+    mel = waveform_to_mel(noise(2, 2, 8 * 4096), FRONT_END)
+    code = fit([mel], 6, (32, 8))
+    save_component(codec.vae, tmp_path / "vae", torch.float32)
+    write_vocoder(tmp_path / "vocoder", FRONT_END)
+    code.save(tmp_path / "vae")
+    held = MusicCodec.load(tmp_path)
+    latents = held.mel_to_latents(mel)
+    torch.testing.assert_close(latents, code.encode(mel))
+    found = held.latents_to_mel(latents)
+    torch.testing.assert_close(code.encode(found), latents, atol=1e-3, rtol=1e-3)
+    plain = codec.latents_to_mel(latents)
+    torch.testing.assert_close(found, code.corrected(plain, latents))
+    assert (found - mel).square().mean() < (plain - mel).square().mean()
+    fit([mel], 5, (32, 8)).save(tmp_path / "vae")
+    with pytest.raises(UserError, match=r"in 5 numbers.* in 6; it belongs to another"):
+        MusicCodec.load(tmp_path)
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

@@ -22,6 +22,7 @@ from audiodiff.train_vae import VAEConfig, mel_error_db, train_vae
 from shared.config import read_config
 from shared.errors import UserError
 from shared.latents import encoder_files
+from shared.linear_code import FILE as CODE_FILE
 from shared.train_denoiser import Captions, rows_where
 from shared.weights import load_state
 
@@ -285,7 +286,7 @@ def test_latents_of_the_autoencoder_can_be_trained_on(tones, with_vae, tmp_path)
     train_diffusion(tmp_path / "diffusion.yaml", tones, with_vae)
     assert (with_vae / "runs/diffusion/latents-vae.safetensors").exists()
     files = {path.name for path in encoder_files("vae", with_vae / "vae")}
-    assert files == {"config.json", "diffusion_pytorch_model.safetensors"}
+    assert files == {"config.json", "diffusion_pytorch_model.safetensors", CODE_FILE}
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,24 @@ def test_the_linear_code_is_exact_for_pictures_of_its_rank():
     assert (code.decode(latents) - images).abs().max() < 1e-3
 
 
+def test_what_is_corrected_has_the_code_and_is_the_nearest_that_has():
+    generator = torch.Generator().manual_seed(2)
+    true = torch.randn(6, 3, 16, 24, generator=generator)
+    code = fit([true], channels=7, patch=(8, 8))
+    latents = code.encode(true)
+    made = true + torch.randn(true.shape, generator=generator)
+    corrected = code.corrected(made, latents)
+    assert (code.encode(corrected) - latents).abs().max() < 1e-4
+    assert (code.corrected(corrected, latents) - corrected).abs().max() < 1e-4
+    # A projection: the change stands upright on whatever else has this code, the truth among it.
+    change, rest = corrected - made, true - corrected
+    assert abs((change * rest).sum().item()) < 1e-2 * change.square().sum().item()
+    assert rest.square().sum() < (true - made).square().sum()
+    # Nothing of the media themselves is left to say where the code says all.
+    whole = fit([true], channels=192, patch=(8, 8))
+    assert (whole.corrected(made, whole.encode(true)) - true).abs().max() < 1e-3
+
+
 def test_the_linear_code_survives_its_file(tmp_path):
     code = fit([torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))], 5, (8, 8))
     code.save(tmp_path)
