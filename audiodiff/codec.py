@@ -40,7 +40,7 @@ class MusicCodec:
     column.
 
     An autoencoder that was trained here keeps to a linear code: that is its encoder then, and its
-    decoder is held to it (:meth:`shared.linear_code.LinearCode.corrected`).
+    decoder is corrected by it (:meth:`shared.linear_code.LinearCode.corrected`).
 
     Raises:
         UserError: autoencoder and front end do not fit each other.

@@ -27,6 +27,7 @@ from shared.config import STRICT, read_config
 from shared.errors import UserError
 from shared.latents import read_ahead
 from shared.layers import channels_last
+from shared.linear_code import LinearCode, fit_correction
 from shared.noise import seeded_noise
 from shared.train_autoencoder import (
     AutoencoderConfig,
@@ -36,8 +37,10 @@ from shared.train_autoencoder import (
     save_autoencoder,
 )
 from shared.training import Draw, train
+from shared.vae import AutoencoderKL
 
 EXAMPLES = 32
+CORRECTION_KERNEL = (1, 3)  # latents: a row of bands, the frames before and after
 
 
 @validated(frozen=True, config=STRICT)
@@ -50,6 +53,9 @@ class VAEConfig(AutoencoderConfig):
         code_clips: clips that the linear code is fitted on, a crop of ``code_frames`` each.
         code_frames: their length in spectrogram frames.
         crop: length in spectrogram frames of the random parts of clips that are trained on.
+        correction_clips: clips that the decoder's correction is fitted on, in the end.
+        correction_noise: standard deviation of the noise on their latents. None would show the
+            edges of the patches in what a denoiser makes.
     """
 
     art: Literal["music"]
@@ -57,6 +63,8 @@ class VAEConfig(AutoencoderConfig):
     code_clips: int = 600
     code_frames: int = 512
     crop: int = 64
+    correction_clips: int = 160
+    correction_noise: float = 0.15
 
 
 def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) -> None:
@@ -107,8 +115,7 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
         save_autoencoder(objective.vae, out / "vae")
         device = next(objective.parameters()).device
         means = objective.vae.encode(fold(examples).to(device)).mean
-        decoded = unfold(objective.vae.decode(latents.to(device))).cpu()
-        decoded = code.corrected(decoded, latents)
+        decoded = unfold(objective.vae.decode(means)).cpu()
         pairs = torch.stack([examples[:16], decoded[:16]], dim=1).flatten(0, 1)
         save_mels(pairs, out / "runs" / "vae" / "samples" / f"{step:06d}.png", columns=8)
         return {
@@ -116,16 +123,33 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
             "code_error": round((means.cpu() - latents).square().mean().sqrt().item(), 4),
         }
 
-    def correct(picture: Tensor, latents: Tensor) -> Tensor:
-        return fold(code.corrected(unfold(picture), latents))
-
-    objective = AutoencoderObjective(channels_last(vae), config, correct)
+    objective = AutoencoderObjective(channels_last(vae), config)
     finished = train(
         objective, make_batch, len(rows), config.loop, out / "runs" / "vae",
         resume=resume, report=report,
     )  # fmt: skip
     assert isinstance(finished, AutoencoderObjective)
     save_autoencoder(finished.vae, out / "vae")
+    with PartialState().main_process_first():
+        if PartialState().is_main_process:
+            write_correction(finished.vae.eval().cpu(), rows, config, out)
+
+
+@torch.no_grad()
+def write_correction(vae: AutoencoderKL, rows: Sequence[Row], config: VAEConfig, out: Path) -> None:
+    """Fit the correction of a decoder (:meth:`LinearCode.corrected`) into the code of ``out``."""
+    every = math.ceil(len(rows) / config.correction_clips)
+    _, front_end = load_vocoder(out / "vocoder")
+    code = LinearCode.load(out / "vae")
+
+    def made() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for seed, mel in enumerate(_crops(rows[::every], config.code_frames, front_end)):
+            latents = code.encode(mel)
+            noise = seeded_noise([seed], latents.shape[1:])
+            noisy = latents + config.correction_noise * noise
+            yield mel, unfold(vae.decode(noisy)), noisy
+
+    fit_correction(code, made(), CORRECTION_KERNEL).save(out / "vae")
 
 
 def mel_error_db(first: Tensor, second: Tensor, front_end: FrontEnd) -> float:

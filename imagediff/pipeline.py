@@ -21,6 +21,7 @@ from shared.checkpoints import (
     load_adapted,
     load_denoiser,
     load_student,
+    load_vae,
     model_hash,
     read_config,
 )
@@ -98,8 +99,7 @@ class ImagePipeline:
         denoiser = (load_student if student else load_denoiser)(found.folder, where, precision)
         if denoiser.schedule is None:
             raise UserError(f"model {found.name!r} has no list of trained noise levels")
-        codec = ImageCodec.load(found.folder / "vae", where, precision)
-        for_sampling(codec.vae)
+        codec = ImageCodec(for_sampling(load_vae(found.folder / "vae", where, precision)))
         unet = read_config(found.folder / "unet")
         sides = unet.get("sample_size") or 64  # of the latents
         height, width = (sides, sides) if isinstance(sides, int) else sides

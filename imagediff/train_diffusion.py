@@ -19,7 +19,7 @@ from imagediff.codec import ImageCodec
 from imagediff.data import read_folder
 from imagediff.latents import precompute
 from imagediff.sheets import save_sheet
-from shared.checkpoints import write_model_index
+from shared.checkpoints import load_vae, write_model_index
 from shared.config import STRICT, read_config
 from shared.latents import encoder_files
 from shared.linear_code import LinearCode
@@ -105,13 +105,13 @@ def encoder(kind: str, vae: Path) -> Callable[[Tensor], Tensor]:
     """Pictures (b 3 h w) to latents, by the autoencoder of a folder ("vae") or its linear code."""
     if kind == "code":
         return LinearCode.load(vae).encode
-    return ImageCodec.load(vae).encode
+    return ImageCodec(load_vae(vae)).encode
 
 
 def decoder(vae: Path) -> Callable[[Tensor], Tensor]:
     """Latents to pictures, by the autoencoder if there is one, else by the code."""
     if (vae / "config.json").exists():
-        return ImageCodec.load(vae).decode
+        return ImageCodec(load_vae(vae)).decode
     return LinearCode.load(vae).decode
 
 

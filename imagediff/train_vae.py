@@ -82,8 +82,7 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
         save_autoencoder(objective.vae, folder)
         device = next(objective.parameters()).device
         means = objective.vae.encode(examples.to(device)).mean
-        decoded = objective.vae.decode(latents.to(device)).cpu()
-        decoded = code.corrected(decoded, latents).clamp(-1, 1)
+        decoded = objective.vae.decode(means).clamp(-1, 1).cpu()
         pairs = torch.stack([examples[:16], decoded[:16]], dim=1).flatten(0, 1)
         save_sheet(pairs, Path(out) / "runs" / "vae" / "samples" / f"{step:06d}.png", columns=8)
         return {
@@ -91,7 +90,7 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
             "code_error": round((means.cpu() - latents).square().mean().sqrt().item(), 4),
         }
 
-    objective = AutoencoderObjective(channels_last(vae), config, code.corrected)
+    objective = AutoencoderObjective(channels_last(vae), config)
     run = Path(out) / "runs" / "vae"
     trained_one = train(
         objective, make_batch, len(rows), config.loop, run, resume=resume, report=report

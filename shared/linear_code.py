@@ -11,10 +11,11 @@ trained.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from safetensors import safe_open
 from safetensors.torch import save
@@ -24,6 +25,7 @@ from shared.errors import UserError
 from shared.files import whole_file
 
 FILE = "linear_code.safetensors"
+RIDGE = 1e-3  # of a correction, as a share of the mean variance
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class LinearCode:
         basis: (d, z) orthonormal principal components, the strongest first.
         scale: (z,) what the components are divided by.
         patch: (c, p_h, p_w), what one column of latents stands for.
+        correction: (d, z, k_h, k_w), see :meth:`corrected`; None for none.
     """
 
     mean: Tensor
     basis: Tensor
     scale: Tensor
     patch: tuple[int, int, int]
+    correction: Tensor | None = None
 
     def encode(self, media: Tensor) -> Tensor:
         """Media (b c h w) -> latents (b z h/p_h w/p_w) of about unit variance."""
@@ -50,30 +54,29 @@ class LinearCode:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b z h w) -> the media (b c h*p_h w*p_w) nearest in least squares."""
-        media = self._spread(latents)
-        mean = rearrange(self.mean.to(media), "(c p q) -> c p q", c=self.patch[0], p=self.patch[1])
-        return media + mean.repeat(1, *latents.shape[2:])
+        coefficients = latents.permute(0, 2, 3, 1) * self.scale
+        patches = coefficients @ self.basis.T + self.mean
+        return _joined(patches.permute(0, 3, 1, 2), self.patch)
 
     def corrected(self, media: Tensor, latents: Tensor) -> Tensor:
-        """The media nearest to these (b c h w) whose code is the latents (b z h/p_h w/p_w).
+        """What a decoder made of latents, corrected by what its own code tells of its error.
 
-        What a decoder makes of latents need not have them for its code; that much of its error is
-        known, and goes. With A the code, A x = z is what was measured of x, and x + A+ (z - A x)
-        keeps the decoder's say in the null space of A only (Wang et al. 2022, arXiv 2212.00490,
-        equation 7).
+        The code of what was made should be the latents; how far it is from them, a column and its
+        neighbours, says linearly what the media lack. Exact consistency (x + A+ (z - A x), Wang et
+        al. 2022, arXiv 2212.00490, equation 7) would also carry over what is wrong with generated
+        latents, patch by patch, and show the patches' edges; this was fitted with noise on them.
         """
-        return media + self._spread(latents - self.encode(media))
-
-    def _spread(self, latents: Tensor) -> Tensor:
-        """What latents add to the mean of all media."""
-        coefficients = latents.permute(0, 2, 3, 1) * self.scale.to(latents)
-        c, p, q = self.patch
-        patches = coefficients @ self.basis.T.to(latents)
-        return rearrange(patches, "b h w (c p q) -> b c (h p) (w q)", c=c, p=p, q=q)
+        if self.correction is None:
+            return media
+        missing = latents - self.encode(media)
+        patches = F.conv2d(missing, self.correction.to(missing), padding="same")
+        return media + _joined(patches, self.patch)
 
     def save(self, folder: Path) -> None:
         """Write the code to ``folder``."""
         tensors = {"mean": self.mean, "basis": self.basis, "scale": self.scale}
+        if self.correction is not None:
+            tensors["correction"] = self.correction.half()
         with whole_file(folder / FILE, overwrite=True) as file:
             file.write(save(tensors, metadata={"patch": " ".join(map(str, self.patch))}))
 
@@ -89,28 +92,12 @@ class LinearCode:
             raise UserError(f"{folder} has no {FILE}; train the autoencoder first (train vae)")
         with safe_open(str(path), framework="pt") as file:
             mean, basis, scale = (file.get_tensor(name) for name in ("mean", "basis", "scale"))
+            correction = file.get_tensor("correction") if "correction" in file.keys() else None  # noqa: SIM118
             metadata = file.metadata() or {}
         # The first version of the format knew square patches only, of what had three channels.
         factor = metadata.get("factor", "8")
         c, p, q = map(int, metadata.get("patch", f"3 {factor} {factor}").split())
-        return cls(mean, basis.contiguous(), scale, (c, p, q))
-
-
-def load_code(folder: Path, channels: int, patch: tuple[int, int, int]) -> LinearCode | None:
-    """The linear code of a ``vae`` folder, if it has one, for latents of so many channels.
-
-    Raises:
-        UserError: it is the code of another autoencoder.
-    """
-    if not (folder / FILE).is_file():
-        return None
-    code = LinearCode.load(folder)
-    if code.patch != patch or code.basis.shape[1] != channels:
-        raise UserError(
-            f"{folder / FILE} codes patches of {code.patch} in {code.basis.shape[1]} numbers, the "
-            f"autoencoder beside it {patch} in {channels}; it belongs to another one"
-        )
-    return code
+        return cls(mean, basis.contiguous(), scale, (c, p, q), correction)
 
 
 def fit(media: Iterable[Tensor], channels: int, patch: tuple[int, int]) -> LinearCode:
@@ -136,6 +123,58 @@ def fit(media: Iterable[Tensor], channels: int, patch: tuple[int, int]) -> Linea
     scale = std.sqrt() * std.mean().sqrt()
     basis = vectors.flip(1)[:, :channels].float().contiguous()
     return LinearCode(mean.float(), basis, scale.float(), (c, *patch))
+
+
+def fit_correction(
+    code: LinearCode, made: Iterable[tuple[Tensor, Tensor, Tensor]], kernel: tuple[int, int]
+) -> LinearCode:
+    """The code with the correction that makes the least squared error.
+
+    Args:
+        made: batches of true media, what the decoder made of noisy latents, and those latents.
+        kernel: columns of latents, by height and width and odd, that a patch's correction sees.
+
+    Raises:
+        ValueError: there is nothing to fit it on.
+    """
+    total, outer = torch.zeros(()), torch.zeros(())
+    shape = (code.basis.shape[1], *kernel)
+    for true, media, latents in made:
+        missing = latents - code.encode(media)
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        columns = F.unfold(missing, kernel, padding=padding)  # (b z*k_h*k_w h*w)
+        seen = columns.mT.flatten(0, 1).double()
+        lacking = _patches(true - media, code.patch[1:]).flatten(0, 2).double()
+        total = total + seen.mT @ lacking
+        outer = outer + seen.mT @ seen
+    if not outer.ndim:
+        raise ValueError("a correction needs something to be fitted on")
+    ridge = RIDGE * outer.diagonal().mean() * torch.eye(len(outer), dtype=torch.float64)
+    weights = torch.linalg.solve(outer + ridge, total).float()
+    return replace(code, correction=weights.mT.reshape(-1, *shape).contiguous())
+
+
+def load_code(folder: Path, channels: int, patch: tuple[int, int, int]) -> LinearCode | None:
+    """The linear code of a ``vae`` folder, if it has one, for latents of so many channels.
+
+    Raises:
+        UserError: it is the code of another autoencoder.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    code = LinearCode.load(folder)
+    if code.patch != patch or code.basis.shape[1] != channels:
+        raise UserError(
+            f"{folder / FILE} codes patches of {code.patch} in {code.basis.shape[1]} numbers, the "
+            f"autoencoder beside it {patch} in {channels}; it belongs to another one"
+        )
+    return code
+
+
+def _joined(patches: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Patches (b d h w) -> media (b c h*p_h w*p_w)."""
+    c, p, q = patch
+    return rearrange(patches, "b (c p q) h w -> b c (h p) (w q)", c=c, p=p, q=q)
 
 
 def _patches(media: Tensor, patch: tuple[int, int]) -> Tensor:

@@ -42,43 +42,29 @@ class AutoencoderConfig:
     train_encoder: bool = True
 
 
-PLAIN = 0.25
-"""Weight of what the decoder makes before it is corrected, which is all that diffusers has."""
-
-Correct = Callable[[Tensor, Tensor], Tensor]
-"""Media as the autoencoder takes them (b c h w) and latents -> the media that have this code."""
-
-
 class AutoencoderObjective(nn.Module):
     """Reconstruction, closeness to the linear code, and a touch of KL."""
 
-    def __init__(self, vae: AutoencoderKL, config: AutoencoderConfig, correct: Correct) -> None:
+    def __init__(self, vae: AutoencoderKL, config: AutoencoderConfig) -> None:
         super().__init__()
         self.vae = vae
         self.config = config
-        self.correct = correct
 
     def forward(self, media: Tensor, code: Tensor, noise: Tensor) -> Tensor:
         """(b c h w), (b z h/f w/f) code, standard normal noise likewise -> loss (b,)."""
         # The decoder learns from the code itself, so that it and the encoder never chase each
         # other: either can be trained on when the other is done.
         noisy = code + self.config.latent_noise * noise
-        decoded = self.vae.decode(noisy.contiguous(memory_format=torch.channels_last)).float()
-        with torch.autocast(media.device.type, enabled=False):
-            corrected = self.correct(decoded, noisy)
-        reconstruction = PLAIN * _distance(decoded, media) + _distance(corrected, media)
+        decoded = self.vae.decode(noisy.contiguous(memory_format=torch.channels_last))
+        error = decoded.float() - media
+        # L1 keeps edges; the square is what PSNR counts.
+        reconstruction = error.abs().flatten(1).mean(1) + 2 * error.square().flatten(1).mean(1)
         if not self.config.train_encoder:
             return reconstruction
         posterior = self.vae.encode(media.contiguous(memory_format=torch.channels_last))
         anchor = (posterior.mean.float() - code).square().flatten(1).mean(1)
         kl = posterior.kl().float() / posterior.mean[0].numel()
         return reconstruction + self.config.anchor_weight * anchor + self.config.kl_weight * kl
-
-
-def _distance(made: Tensor, media: Tensor) -> Tensor:
-    """L1, which keeps edges, and the square, which PSNR counts: (b,)."""
-    error = (made - media).flatten(1)
-    return error.abs().mean(1) + 2 * error.square().mean(1)
 
 
 def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:

@@ -13,10 +13,9 @@ from imagediff import ImagePipeline
 from imagediff.codec import ImageCodec
 from imagediff.png import difference, open_png, read_settings, save_png
 from imagediff.settings import parse_size
-from shared.checkpoints import load_vae, save_component
+from shared.checkpoints import load_vae
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.errors import UserError
-from shared.linear_code import fit
 from shared.noise import seeded_noise
 from shared.samplers import SAMPLERS
 from shared.schedules import SCHEDULES
@@ -180,27 +179,6 @@ def test_codec_owns_scale_and_shift(tiny_model: Path) -> None:
         latents = shifted.encode(images)
         assert torch.allclose(latents, (z - 0.25) * 0.5)
         assert torch.allclose(shifted.decode(latents), vae.decode(z).clamp(-1, 1), atol=1e-5)
-
-
-def test_a_linear_code_encodes_and_holds_the_decoder_to_it(
-    tiny_model: Path, tmp_path: Path
-) -> None:
-    vae = load_vae(tiny_model / "vae")
-    vae.config["scaling_factor"] = 0.5
-    images = torch.rand(6, 3, 32, 32) - 0.5
-    factor = vae.downsampling
-    code = fit([images], vae.latent_channels, (factor, factor))
-    save_component(vae, tmp_path, torch.float32)
-    code.save(tmp_path)
-    codec = ImageCodec.load(tmp_path)
-    with torch.no_grad():
-        latents = codec.encode(images)
-        torch.testing.assert_close(latents, 0.5 * code.encode(images))
-        expected = code.corrected(vae.decode(code.encode(images)), code.encode(images))
-        torch.testing.assert_close(codec.decode(latents), expected.clamp(-1, 1))
-    fit([images], 2, (factor, factor)).save(tmp_path)
-    with pytest.raises(UserError, match="belongs to another"):
-        ImageCodec.load(tmp_path)
 
 
 def test_codec_never_computes_in_float16(tiny_model: Path) -> None:

@@ -20,7 +20,7 @@ from shared.checkpoints import load_vae
 from shared.config import read_config
 from shared.ema import EMA
 from shared.errors import UserError
-from shared.linear_code import LinearCode, fit
+from shared.linear_code import LinearCode, fit, fit_correction
 from shared.muon import orthogonalize
 from shared.schedules import NoiseSchedule, cosine_betas
 from shared.train_denoiser import NoiseLevels, draw_sigmas
@@ -213,22 +213,27 @@ def test_the_linear_code_is_exact_for_pictures_of_its_rank():
     assert (code.decode(latents) - images).abs().max() < 1e-3
 
 
-def test_what_is_corrected_has_the_code_and_is_the_nearest_that_has():
+def test_a_correction_finds_what_a_decoder_loses_linearly():
     generator = torch.Generator().manual_seed(2)
-    true = torch.randn(6, 3, 16, 24, generator=generator)
+    true = torch.randn(8, 3, 32, 48, generator=generator)
     code = fit([true], channels=7, patch=(8, 8))
     latents = code.encode(true)
-    made = true + torch.randn(true.shape, generator=generator)
-    corrected = code.corrected(made, latents)
-    assert (code.encode(corrected) - latents).abs().max() < 1e-4
-    assert (code.corrected(corrected, latents) - corrected).abs().max() < 1e-4
-    # A projection: the change stands upright on whatever else has this code, the truth among it.
-    change, rest = corrected - made, true - corrected
-    assert abs((change * rest).sum().item()) < 1e-2 * change.square().sum().item()
-    assert rest.square().sum() < (true - made).square().sum()
-    # Nothing of the media themselves is left to say where the code says all.
-    whole = fit([true], channels=192, patch=(8, 8))
-    assert (whole.corrected(made, whole.encode(true)) - true).abs().max() < 1e-3
+    # A decoder that halves what the code holds, and knows the rest: all can be told from its code.
+    made = true - 0.5 * (code.decode(latents) - code.mean.reshape(3, 8, 8).repeat(1, 4, 6))
+    assert code.corrected(made, latents) is made
+    whole = fit_correction(code, [(true, made, latents)], (1, 1))
+    assert (whole.corrected(made, latents) - true).abs().max() < 0.02
+    # Half of the correction is a lie where the latents are off as well: it is given less weight.
+    noisy = latents + torch.randn(latents.shape, generator=generator)
+    doubtful = fit_correction(code, [(true, made, noisy)], (3, 3))
+    assert doubtful.correction is not None and doubtful.correction.shape == (192, 7, 3, 3)
+    careful, bold, none = (
+        (found - true).square().mean()
+        for found in (doubtful.corrected(made, noisy), whole.corrected(made, noisy), made)
+    )
+    assert careful < none < bold
+    with pytest.raises(ValueError, match="something"):
+        fit_correction(code, [], (1, 1))
 
 
 def test_the_linear_code_survives_its_file(tmp_path):
