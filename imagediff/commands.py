@@ -338,7 +338,7 @@ def train_upscaler(config: Path, data: Path, out: Path, resume: bool) -> None:
     guidance_options,
     evaluation_options,
 )
-@click.option("--sheet", type=FILE, help="A .png file for 32 prompts drawn by lot.")
+@click.option("--sheet", type=FILE, help="A .png file for 64 prompts drawn by lot.")
 def evaluate_image(
     model: str,
     device: str,

@@ -32,7 +32,7 @@ REAL_SEEDS = (7_000_003, 7_000_033)  # of the two sets of real scenes
 HELD_OUT_SERIES = 10_000_019  # of scenes, for the autoencoder; training takes others
 RECONSTRUCTIONS = 200
 UNSAID_GRADIENT = 0.25  # of training captions with "on a red background", so many show a gradient
-SHEET_PICTURES = 32
+SHEET_PICTURES = 64
 
 
 def real_pictures(prompts: Sequence[Prompt], seed: int, size: int) -> list[Image.Image]:
@@ -107,7 +107,7 @@ def evaluate(
     Args:
         limit: at most so many prompts of each group, drawn by lot.
         seed: prompt number i gets the seed ``seed + i``.
-        sheet: where to write a sheet of 32 prompts, drawn by lot from all.
+        sheet: where to write a sheet of 64 prompts, drawn by lot from all.
         say: takes a line for the user about what cannot be measured.
 
     Raises:
