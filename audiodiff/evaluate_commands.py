@@ -104,9 +104,11 @@ def evaluate_control(
     from audiodiff import MusicPipeline
     from audiodiff.adherence import PROMPTS, read_evaluation
     from audiodiff.evaluate_control import evaluate_control
+    from audiodiff.judge import load_judge
 
     report = evaluate_control(
         MusicPipeline.load(model, device, dtype),
+        load_judge(None, say),
         read_evaluation(prompts or PROMPTS),
         limit=limit,
         seed=seed,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from audiodiff.adherence import Prompt, draw_by_lot
 from audiodiff.evaluate import real_clips
 from audiodiff.fidelity import fidelity
+from audiodiff.judge import Judge, listen
 from audiodiff.kept import MAIN, Kept, kept, sketch_kept
 from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE, Labels
 from audiodiff.metrics import hear
@@ -83,10 +84,16 @@ class Row:
 
 @dataclass(frozen=True)
 class ControlReport:
-    """All rows, how they were made, and seconds of computing a clip by each route."""
+    """All rows, how they were made, and what each route costs.
+
+    Attributes:
+        style: share of all clips by a route in which the judge hears the style of their prompt.
+        seconds: of computing a clip.
+    """
 
     settings: Mapping[str, Any]
     rows: tuple[Row, ...]
+    style: Mapping[str, float]
     seconds: Mapping[str, float]
 
     def record(self) -> dict[str, Any]:
@@ -97,8 +104,9 @@ class ControlReport:
         """The report as people read it."""
         head = ("", *ROUTES, "ceiling", "published", "n")
         lines = [head, *(_cells(row) for row in self.rows)]
-        times = (f"{self.seconds[route]:.2f}" if route in self.seconds else "" for route in ROUTES)
-        lines.append(("seconds a clip", *times, "", "", ""))
+        for title, found in (("style heard", self.style), ("seconds a clip", self.seconds)):
+            cells = (f"{found[route]:.2f}" if route in found else "" for route in ROUTES)
+            lines.append((title, *cells, "", "", ""))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
@@ -110,6 +118,7 @@ class ControlReport:
 
 def evaluate_control(
     pipeline: MusicPipeline,
+    judge: Judge,
     prompts: Sequence[Prompt],
     *,
     limit: int | None = None,
@@ -135,6 +144,7 @@ def evaluate_control(
     real = real_clips(chosen, say)
     coded = _round_trips(pipeline, real)
     spent: dict[str, list[float]] = {route: [] for route in ROUTES}
+    styles: dict[str, list[bool]] = {route: [] for route in ROUTES}
     facts: dict[str, Any] = {}
 
     def plan(
@@ -156,14 +166,15 @@ def evaluate_control(
         )
         return settings
 
-    def make(settings: MusicSettings, route: str) -> np.ndarray:
+    def make(prompt: Prompt, settings: MusicSettings, route: str) -> np.ndarray:
         facts.update(settings.record())
         start = time.perf_counter()
         (clip,) = pipeline.generate([settings])
         spent[route].append(time.perf_counter() - start)
+        styles[route].append(listen(judge, [clip.samples])[0].style == prompt.labels.style)
         return clip.samples
 
-    plain = {p.number: make(plan(p), "none") for p in tqdm(chosen, "no control", leave=False)}
+    plain = {p.number: make(p, plan(p), "none") for p in tqdm(chosen, "no control", leave=False)}
     rows: list[Row] = []
     for name in ("tempo", "key"):
         found: dict[str, list[Kept]] = {"none": [], "channels": []}
@@ -174,7 +185,9 @@ def evaluate_control(
                 continue
             settings = plan(prompt, bpm=value) if name == "tempo" else plan(prompt, key=value)
             found["none"].append(kept(plain[prompt.number], SAMPLE_RATE, settings))
-            found["channels"].append(kept(make(settings, "channels"), SAMPLE_RATE, settings))
+            found["channels"].append(
+                kept(make(prompt, settings, "channels"), SAMPLE_RATE, settings)
+            )
             if prompt.number in coded:
                 ceilings.append(kept(coded[prompt.number], SAMPLE_RATE, settings))
         rows += _rows("asked", name, (name,), found, ceilings, rows)
@@ -190,15 +203,18 @@ def evaluate_control(
                 for route in ROUTES:
                     samples = plain[prompt.number]
                     if route != "none":
-                        samples = make(plan(prompt, _by(wanted, route)), route)
+                        samples = make(prompt, plan(prompt, _by(wanted, route)), route)
                     found[route].append(_heard(samples, wanted))
                 if origin == "extracted" and prompt.number in coded:
                     ceilings.append(_heard(coded[prompt.number], wanted))
             rows += _rows(origin, given, parts, found, ceilings, rows)
     told = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
     settings = {name: facts[name] for name in told} | {"seed": seed, "prompts": len(chosen)}
-    seconds = {route: float(np.mean(times)) for route, times in spent.items() if times}
-    return ControlReport(settings, tuple(rows), seconds)
+    style, seconds = (
+        {route: float(np.mean(values)) for route, values in found.items() if values}
+        for found in (styles, spent)
+    )
+    return ControlReport(settings, tuple(rows), style, seconds)
 
 
 def _given() -> dict[str, tuple[str, ...]]:

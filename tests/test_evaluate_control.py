@@ -9,6 +9,7 @@ from tiny_music import play_levels
 from audiodiff import MusicPipeline, evaluate_control
 from audiodiff.adherence import PROMPTS, Prompt, read_evaluation
 from audiodiff.evaluate_control import Row, created, extracted
+from audiodiff.judge import load_judge
 from audiodiff.prompts import SECONDS
 from audiodiff.theory import parse_chord, parse_key
 from shared.errors import UserError
@@ -48,7 +49,7 @@ def test_rows_and_table(
     object.__setattr__(pipeline.codec, "vocoder", play_levels)
     without_score = [dataclasses.replace(prompts[0], seed="")]
     report = evaluate_control.evaluate_control(
-        pipeline, without_score, steps=2, guidance_scale=1.0, sampler="euler"
+        pipeline, load_judge(), without_score, steps=2, guidance_scale=1.0, sampler="euler"
     )
     kinds = [(row.origin, row.given, row.measure) for row in report.rows]
     alone, pair = ("r", "shape_error_db"), ("overlap", "r", "shape_error_db")
@@ -74,14 +75,17 @@ def test_rows_and_table(
     table = report.table()
     assert "extracted, dynamics, r" in table and "created, all: dynamics, r" in table
     assert "created, chords and dynamics: chords, overlap" in table and "asked, tempo" in table
-    assert "seconds a clip" in table
+    assert "seconds a clip" in table and "style heard" in table
+    assert {*report.style} == {*report.seconds} == {"none", "channels", "gradient", "both"}
     with pytest.raises(UserError, match="kind controls"):
-        evaluate_control.evaluate_control(pipeline, [], guidance_scale=1.0, sampler="euler")
+        evaluate_control.evaluate_control(
+            pipeline, load_judge(), [], guidance_scale=1.0, sampler="euler"
+        )
 
 
 def test_what_counts_as_kept_is_starred() -> None:
     values = {"none": 0.1, "channels": 0.95, "gradient": 0.94, "both": 1.0}
     row = Row("created", "melody", "melody", "accuracy", values, 1, 1.0, None)
-    report = evaluate_control.ControlReport({"seed": 0}, (row,), {})
+    report = evaluate_control.ControlReport({"seed": 0}, (row,), {}, {})
     line = next(line for line in report.table().splitlines() if line.startswith("created"))
     assert line.split()[3:7] == ["0.100", "0.950*", "0.940", "1.000*"]
