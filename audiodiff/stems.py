@@ -65,9 +65,7 @@ def alone(part: str, prompt: str, negative_prompt: str, sketch: Sketch | None) -
         name for name in USUAL if not {*PARTS[name]} & {*own} and name not in (part, instrument)
     ]
     given = sketch or Sketch()
-    said = (
-        f"{prompt.strip()}, {instrument} alone" if prompt.strip() else prompt
-    )  # no prompt is refused
+    said = f"{prompt.strip()}, {instrument}" if prompt.strip() else prompt  # no prompt is refused
     like = given.like or replace(timbres()[instrument], by="gradient")
     return Alone(
         said,
