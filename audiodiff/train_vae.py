@@ -64,7 +64,7 @@ class VAEConfig(AutoencoderConfig):
     code_frames: int = 512
     crop: int = 64
     correction_clips: int = 160
-    correction_noise: float = 0.15
+    correction_noise: float = 0.3
 
 
 def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) -> None:
