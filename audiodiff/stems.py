@@ -1,9 +1,9 @@
 """A single part of music: what is said of it, what is kept away, and the timbre it is held to.
 
 No caption that the carried model learnt says that one player is all there is, so words alone do
-not silence the others. The part is named, the others are named as what to move away from, and the sound is moved
-towards the timbre of that part alone, by gradient. ``python -m audiodiff.stems`` measures those
-timbres anew, from parts that the composer wrote, each rendered alone.
+not silence the others. The part is named, the others are named as what to move away from, and the
+sound is moved towards the timbre of that part alone, by gradient. ``python -m audiodiff.stems``
+measures those timbres anew, from parts that the composer wrote, each rendered alone.
 """
 
 from __future__ import annotations
