@@ -30,6 +30,7 @@ from shared.guidance.compose import within
 SIGMAS = (0.02, 10.0)
 ROUNDS = 10  # towards a gain whose smoothed curve is what is missing
 MOST = 20.0  # dB in one step
+LOUDEST = 30.0  # dB; a spectrogram of music has about 0, guided ones up to 12
 PROBE = 6.0  # dB, by which the direction is found
 WINDOW = 16  # latent frames of the probe
 
@@ -72,10 +73,13 @@ def decibel(codec: MusicCodec) -> Tensor:
 
 
 def levels(mel: Tensor, front_end: FrontEnd, frames: int) -> Tensor:
-    """The level of each latent frame of a normalised mel (b 2 f t), dB: (b frames)."""
-    return (
-        10 * (per_latent_frame(power(unpack(mel, front_end), front_end), frames) + QUIETEST).log10()
-    )
+    """The level of each latent frame of a normalised mel (b 2 f t), dB: (b frames).
+
+    What other guidance makes of an estimate at high noise may be no sound at all: louder than
+    ``LOUDEST`` nothing is, lest a frame of that speak for all.
+    """
+    found = per_latent_frame(power(unpack(mel, front_end), front_end), frames)
+    return (10 * (found + QUIETEST).log10()).clamp(max=LOUDEST)
 
 
 def missing(found: Tensor, wanted: Tensor, inside: Tensor) -> Tensor:

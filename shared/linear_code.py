@@ -25,6 +25,7 @@ from shared.errors import UserError
 from shared.files import whole_file
 
 FILE = "linear_code.safetensors"
+MOST_MISSING = 1.5  # of latents of unit variance, that a correction believes
 RIDGE = 1e-3  # of a correction, as a share of the mean variance
 
 
@@ -68,7 +69,9 @@ class LinearCode:
         """
         if self.correction is None:
             return media
-        missing = latents - self.encode(media)
+        # Where latents are none that any media have, as guidance may make them, a decoder stays
+        # within bounds; so must what is added.
+        missing = (latents - self.encode(media)).clamp(-MOST_MISSING, MOST_MISSING)
         patches = F.conv2d(missing, self.correction.to(missing), padding="same")
         return media + _joined(patches, self.patch)
 

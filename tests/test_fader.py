@@ -89,3 +89,12 @@ def test_what_lies_outside_its_span_stays(estimate: Tensor) -> None:
     made = ridden(estimate, Curve(points=((0, -30), (HALF, -12)), span=(0.0, HALF)))
     assert torch.equal(made[..., FRAMES // 2 :], estimate[..., FRAMES // 2 :])
     assert not torch.equal(made[..., : FRAMES // 2], estimate[..., : FRAMES // 2])
+
+
+def test_what_is_no_sound_speaks_for_no_other_frame() -> None:
+    front_end = FrontEnd()
+    mel = torch.zeros(1, 2, front_end.n_mels, 64)
+    mel[..., 24:32] = 200.0  # whose level is no number
+    found = levels(mel, front_end, 8)
+    assert found.isfinite().all() and found.argmax() == 3
+    assert (found[0, :3] - found[0, 0]).abs().max() < 1e-3
