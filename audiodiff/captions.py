@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from audiodiff.score import DRUM_ROLES, Score
+from audiodiff.score import Score
 from audiodiff.theory import PITCH_CLASSES, Chord, Key, parse_chord, parse_key
 from shared.errors import UserError
 
@@ -114,7 +114,7 @@ def _alone(score: Score, rng: random.Random) -> Iterator[str]:
     yield _end(f"{_phrase(score, rng)}, {said[0]}", score, rng, 0.6)
     yield _end(f"{said[1]}, {_phrase(score, rng)}", score, rng, 0.35)
     tags = [said[2], f"{round(score.tempo)} bpm"]
-    if _pitched(score) and rng.random() < 0.6:
+    if score.pitched and rng.random() < 0.6:
         tags.append(_key(score.key, rng))
     rng.shuffle(tags)
     yield ", ".join(tags)
@@ -220,11 +220,6 @@ def _instruments(score: Score) -> list[str]:
     )
 
 
-def _pitched(score: Score) -> bool:
-    """Whether anything but drums sounds, so that there is a key."""
-    return any(part.role not in DRUM_ROLES for part in score.parts)
-
-
 def _word(instrument: str, rng: random.Random) -> str:
     words = INSTRUMENT_WORDS.get(instrument, (instrument,))
     return words[0] if len(words) == 1 or rng.random() < 0.7 else rng.choice(words[1:])
@@ -245,7 +240,7 @@ def _key(key: Key, rng: random.Random) -> str:
 def _end(text: str, score: Score, rng: random.Random, stated: float) -> str:
     """Say key and tempo at the end, each with a chance of ``stated``."""
     bpm = round(score.tempo)
-    if rng.random() < stated and _pitched(score):
+    if rng.random() < stated and score.pitched:
         text += rng.choice((" in {0}", " in {0}", " in the key of {0}")).format(
             _key(score.key, rng)
         )

@@ -123,7 +123,10 @@ class MusicCodec:
         return self.vocoder(self.latents_to_mel(latents))
 
     def mel_to_latents(self, mel: Tensor) -> Tensor:
-        """A log-mel (b 2 f t) -> latents (b z rows t/downsampling), the posterior's mode."""
+        """A log-mel (b 2 f t) -> latents (b z rows t/downsampling).
+
+        The linear code's, or the mode of the autoencoder's posterior where there is none.
+        """
         if self.code is not None:
             z = self.code.encode(mel.float())
         else:

@@ -113,9 +113,6 @@ def labels_from_score(
         duration: of the clip, seconds; what the score holds after it is left out. The score's own
             length by default.
     """
-    from audiodiff.score import DRUM_ROLES
-
-    pitched = any(part.role not in DRUM_ROLES for part in score.parts)
     length = score.seconds if duration is None else duration
     beat = 60 / score.tempo
     whole = Labels(
@@ -125,8 +122,8 @@ def labels_from_score(
         instruments=tuple(score.instruments),
         tempo=float(score.tempo),
         meter=score.meter,
-        key=score.key.name if pitched else None,
-        chords=tuple(chord.name for chord in score.chords) if pitched else (),
+        key=score.key.name if score.pitched else None,
+        chords=tuple(chord.name for chord in score.chords) if score.pitched else (),
         melody=tuple(
             (_time(note.start * beat), _time((note.start + note.duration) * beat), note.pitch)
             for note in score.melody

@@ -105,6 +105,11 @@ class Score:
         return tuple(dict.fromkeys(part.instrument for part in self.parts if part.notes))
 
     @property
+    def pitched(self) -> bool:
+        """Whether anything but drums sounds, so that there is a key."""
+        return any(part.role not in DRUM_ROLES for part in self.parts)
+
+    @property
     def melody(self) -> tuple[Note, ...]:
         """The tune, whichever instruments pass it on; () if there is none."""
         notes = (note for part in self.parts if part.role == "melody" for note in part.notes)

@@ -15,7 +15,7 @@ from shared.console import FILE, advance, progress, workers_option
 @click.option("--seed", default=0, show_default=True, help="Which series of pieces.")
 @click.option("--seconds", default=16.0, show_default=True, help="Length of a clip.")
 @click.option(
-    "--alone", default=0.1, show_default=True, help="Share of it with one or two instruments left."
+    "--alone", default=0.0, show_default=True, help="Share of it with one or two instruments left."
 )
 @workers_option
 def data_music(
