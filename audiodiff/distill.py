@@ -12,6 +12,7 @@ from audiodiff.controls import CHANNELS
 from audiodiff.corpus import read_folder
 from audiodiff.data import load_clips
 from audiodiff.mel_sheet import save_mels
+from audiodiff.told import EMPHASES
 from audiodiff.train_diffusion import decoder, encoder
 from audiodiff.vocoder import load_vocoder
 from shared.checkpoints import read_config
@@ -58,4 +59,4 @@ def read_examples(model: Path, data: Path, config: DistillConfig, run: Path) -> 
     )
 
 
-ART = Art(read_examples, Path(__file__).parent / "configs")
+ART = Art(read_examples, Path(__file__).parent / "configs", tuple(EMPHASES.values()))

@@ -21,13 +21,6 @@ from shared.conditioning import Conditioning
 from shared.errors import UserError
 from shared.prompt_guidance import Emphasis
 
-FOLLOWED_MORE: Mapping[str, float] = {"dynamics": 1.0}
-"""Control channels that are lost among the others, and how much more they guide.
-
-One channel of 67, of which the network makes least, see docs/controls.md. Chosen on composed pieces
-that are in no evaluation.
-"""
-
 
 def told(
     batch: Sequence[MusicSettings], frames: int, controls: Sequence[Controls | None] | None
@@ -52,18 +45,23 @@ def lessened(
     return [(weight, [less(one, names) for one in everything]) for weight, names in weights.items()]
 
 
-def emphases(controls: Sequence[Controls]) -> list[Emphasis]:
-    """What of the controls is followed more than the others, see :data:`FOLLOWED_MORE`."""
-    return [
-        Emphasis(share, partial(_without, name))
-        for name, share in FOLLOWED_MORE.items()
-        if any(one.known[name].any() for one in controls)
-    ]
-
-
 def _without(name: str, cond: Conditioning) -> Conditioning:
     assert cond.concat is not None
     return replace(cond, concat=without(cond.concat, name))
+
+
+EMPHASES: Mapping[str, Emphasis] = {"dynamics": Emphasis(1.0, partial(_without, "dynamics"))}
+"""Control channels that are lost among the others, and how much more they guide.
+
+One channel of 67, of which the network makes least, see docs/controls.md. Chosen on composed pieces
+that are in no evaluation.
+"""
+
+
+def emphases(controls: Sequence[Controls]) -> list[Emphasis]:
+    """What of the controls is followed more than the others, see :data:`EMPHASES`."""
+    known = [one.known for one in controls]
+    return [one for name, one in EMPHASES.items() if any(each[name].any() for each in known)]
 
 
 def check_length(controls: Controls | None, needed: int) -> None:

@@ -17,6 +17,7 @@ from imagediff import ImagePipeline
 from imagediff.png import RECORD, open_png
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
+from shared.distillation.student import guided_by
 from shared.errors import UserError
 from shared.guidance import (
     attending_blocks,
@@ -141,13 +142,13 @@ def test_what_is_emphasised_is_followed_more_beside_other_guidance(
     with torch.no_grad():
         less = encode_prompts(pipeline.text_encoder, ["an apple"])
     how = GuidanceSettings(pag_scale=2.0)
+    told = [Emphasis(0.75, lambda cond: less)]
 
     def weak(cond: Conditioning) -> DenoiseFn:
         return plain(pipeline.denoiser, conds[1])
 
     def emphasised(scale: float, how: GuidanceSettings, worse: WeakGuide | None) -> list[Tensor]:
         settings = replace(SOME, guidance=how, guidance_scale=scale)
-        told = [Emphasis(0.75, lambda cond: less)]
         return walk(
             prompt_guidance(pipeline.denoiser, settings, pipeline.noise_schedule, worse, told)(
                 *conds
@@ -158,11 +159,13 @@ def test_what_is_emphasised_is_followed_more_beside_other_guidance(
     cond, uncond, without = (walk(plain(pipeline.denoiser, one), sigmas) for one in (*conds, less))
     blind = walk(perturbed(pipeline.denoiser, conds[0]), sigmas)
     alone = emphasised(SCALE, GuidanceSettings(), None)
+    taught = walk(guided_by(pipeline.denoiser, *conds, torch.tensor([SCALE]), told), sigmas)
     beside = emphasised(SCALE, how, weak)  # autoguidance has a scale of 2, so 1 beyond
     for step in range(STEPS):
         expected = uncond[step] + SCALE * (cond[step] - uncond[step])
         expected = expected + 0.75 * (SCALE - 1) * (cond[step] - without[step])
         torch.testing.assert_close(alone[step], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(taught[step], expected, rtol=1e-4, atol=1e-5)
         expected = expected + 2 * (cond[step] - blind[step]) + (cond[step] - uncond[step])
         torch.testing.assert_close(beside[step], expected, rtol=1e-4, atol=1e-5)
     assert all(equal(emphasised(1.0, GuidanceSettings(), None), cond))

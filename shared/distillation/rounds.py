@@ -28,6 +28,7 @@ from shared.guidance import classifier_free
 from shared.layers import channels_last
 from shared.layout import read_json
 from shared.noise import NoiseStream, seeded_noise
+from shared.prompt_guidance import Emphasis
 from shared.samplers import SAMPLERS
 from shared.schedules import NoiseSchedule, make_sigmas
 from shared.student import Student
@@ -67,10 +68,12 @@ class Art:
     Attributes:
         read_examples: (model, data, config, folder of the run) -> what a student learns from.
         configs: folder of the art's own ``distill-METHOD.yaml``.
+        emphases: what its pipeline follows more than the rest, and so what its students learn.
     """
 
     read_examples: Callable[[Path, Path, DistillConfig, Path], Examples]
     configs: Path
+    emphases: tuple[Emphasis, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _round(
 ) -> Denoiser:
     """Train one student of latents of the data, write it, and return it as the next teacher."""
     student = begin_student(begun, config, teacher)
-    bind = binder(student.guidance_dim, teacher, begun.text)
+    bind = binder(student.guidance_dim, teacher, begun.text, begun.task.art.emphases)
 
     def make_batch(draws: Sequence[Draw]) -> tuple[Tensor, ...]:
         drawn = draw_batch(begun, config, draws)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from shared.guidance import plain, with_scale
 from shared.layers import channels_last
 from shared.low_rank import make_low_rank, plain_state
 from shared.parameterization import CONSISTENCY_SCHEDULER, parameterization_from_config
+from shared.prompt_guidance import Emphasis
 from shared.schedules import schedule_from_config
 from shared.text import TextEncoder
 from shared.unet import UNet
@@ -76,19 +77,37 @@ def student_denoiser(network: UNet, scheduler: Mapping[str, Any]) -> Denoiser:
 
 
 def guided_by(
-    denoiser: Denoiser, cond: Conditioning, uncond: Conditioning, scale: Tensor
+    denoiser: Denoiser,
+    cond: Conditioning,
+    uncond: Conditioning,
+    scale: Tensor,
+    emphases: Sequence[Emphasis] = (),
 ) -> DenoiseFn:
-    """Classifier-free guidance (arXiv 2207.12598) by a scale (b,) of each sample's own."""
-    both = concatenate([uncond, cond])
+    """Classifier-free guidance (arXiv 2207.12598) by a scale (b,) of each sample's own.
+
+    With emphases, which count as :class:`shared.prompt_guidance.Emphasis` says.
+    """
+    fewer = [one.without(cond) for one in emphases]
+    everything = concatenate([uncond, cond, *fewer])
+    copies = 2 + len(fewer)
+    by = scale[:, None, None, None]
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        without, with_cond = denoiser(x, sigma, both, copies=2).chunk(2)
-        return without + scale[:, None, None, None] * (with_cond - without)
+        without, with_cond, *less = denoiser(x, sigma, everything, copies=copies).chunk(copies)
+        guided = without + by * (with_cond - without)
+        for one, lacking in zip(emphases, less, strict=True):
+            guided = guided + one.share * (by - 1).clamp(min=0) * (with_cond - lacking)
+        return guided
 
     return denoise
 
 
-def binder(student_dim: int | None, teacher: Denoiser, text: TextEncoder) -> Bind:
+def binder(
+    student_dim: int | None,
+    teacher: Denoiser,
+    text: TextEncoder,
+    emphases: Sequence[Emphasis] = (),
+) -> Bind:
     """What tells teacher and student the same words, controls and guidance.
 
     A plain function, for what is trained must not own the teacher: its weights would be averaged,
@@ -96,6 +115,7 @@ def binder(student_dim: int | None, teacher: Denoiser, text: TextEncoder) -> Bin
 
     Args:
         student_dim: length of the guidance scale's embedding that the student takes, if it does.
+        emphases: what a teacher that is guided follows more than the rest.
     """
     empty = text.tokenize([""])
 
@@ -109,7 +129,7 @@ def binder(student_dim: int | None, teacher: Denoiser, text: TextEncoder) -> Bin
                 # As the pipelines guide: away from what neither words nor controls tell.
                 unknown = None if concat is None else torch.zeros_like(concat)
                 uncond = Conditioning(context=nothing, concat=unknown)
-                teach = guided_by(teacher, cond, uncond, scale)
+                teach = guided_by(teacher, cond, uncond, scale, emphases)
             else:
                 teach = plain(teacher, cond)
         return cond if student_dim is None else with_scale(cond, scale, student_dim), teach

@@ -156,7 +156,9 @@ def _walked(
     """The states (b n c h w) of all paths in half precision, file by file, as far as not there."""
     every = config.teacher_steps // config.steps
     spread = (1 + grid[every::every].square()).sqrt()[:, None, None, None]
-    bind = binder(config.guidance.dim if config.guidance.on else None, begun.teacher, begun.text)
+    emphases = begun.task.art.emphases
+    dim = config.guidance.dim if config.guidance.on else None
+    bind = binder(dim, begun.teacher, begun.text, emphases)
     network = begun.teacher.network
     device = next(network.parameters()).device
     pack_convolutions(network)
@@ -177,8 +179,9 @@ def _walked(
     for start in tqdm(range(0, len(walked), PATHS_A_FILE), desc="paths", unit="file"):
         shown = draw_batch(begun, config, walked[start : start + PATHS_A_FILE])
         known = 0.0 if shown.concat is None else shown.concat.double().sum().item()
+        shares = [one.share for one in emphases]
         settings = (shown.ids.tolist(), shown.scale.tolist(), shown.noise.sum().item(), known)
-        made_from = fingerprint([], weights, settings, grid.tolist(), every)
+        made_from = fingerprint([], weights, settings, shares, grid.tolist(), every)
         path = begun.run / "paths" / f"{start // PATHS_A_FILE:05d}.safetensors"
         files.append(cached(path, made_from, partial(states, shown))["states"])
     return files
