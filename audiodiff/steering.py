@@ -23,11 +23,17 @@ from audiodiff.steering_losses import MelLoss
 from shared.denoiser import DenoiseFn
 from shared.errors import UserError
 from shared.guidance import Guidance, Loss, Step, gradient, normalised_step
+from shared.guidance.compose import within
 
 # Chosen on composed pieces that are in no evaluation. Above, the estimate is a blur, and below, the
 # last steps clean up what the gradients did; together they are half of 25 steps.
 SIGMAS = (0.3, 10.0)  # noise levels, low < sigma <= high, at which it acts
 STEP = 0.25  # root-mean-square move of the estimate, in noise levels
+# Beyond which no latent is moved: of music, 7 % of the loudest channel's lie there and .2 % of the
+# others'. At high noise a move has room for bursts that no music has, and that neither the
+# denoiser nor the fader gets rid of again. Static thresholding, as of pixels in Saharia et al. 2022
+# (arXiv 2205.11487).
+FURTHEST = 4.5
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,18 @@ def steering(
 
     def guide(denoise: DenoiseFn) -> DenoiseFn:
         # Through the denoiser as well it costs twice as much and holds no better.
-        return gradient(denoise, [loss], finite(normalised_step(step)), through_denoiser=False)
+        guided = gradient(denoise, [loss], finite(normalised_step(step)), through_denoiser=False)
+        return within(bounded(guided), denoise, SIGMAS)
 
     found: list[Guidance] = [guide] if terms else []
     if sketch.dynamics is not None and sketch.dynamics.in_gradient:
         found.append(fader(sketch.dynamics, codec, frames))  # last: it knows the way
     return found
+
+
+def bounded(denoise: DenoiseFn) -> DenoiseFn:
+    """Estimates that go no further than ``FURTHEST``."""
+    return lambda x, sigma: denoise(x, sigma).clamp(-FURTHEST, FURTHEST)
 
 
 def terms_of(sketch: Sketch, codec: MusicCodec, frames: int) -> Mapping[str, Term]:

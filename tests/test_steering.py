@@ -14,7 +14,7 @@ from audiodiff.inputs.timbre import heard_by
 from audiodiff.sketch import Chords, Curve, Melody, Part, Rhythm, Sketch, Timbre
 from audiodiff.sound_curves import band_hz
 from audiodiff.spectrogram import FrontEnd, StereoMel, unpack, waveform_to_mel
-from audiodiff.steering import Term, finite, shortfall, steering
+from audiodiff.steering import FURTHEST, Term, finite, shortfall, steering
 from shared.errors import UserError
 from shared.guidance import normalised_step
 
@@ -158,6 +158,17 @@ def test_gradients_lower_what_is_missing(
         return loss(unpack(pipeline.codec.latents_to_mel(found[0]), front_end)).item()
 
     assert missing(Sketch(brightness=curve)) < 0.9 * missing(None)
+
+
+def test_no_move_leaves_what_latents_of_music_are(pipeline: MusicPipeline) -> None:
+    curve = Curve(points=((0, 500), (1.4, 8000)), by="gradient")
+    (guidance,) = steering(Sketch(brightness=curve), pipeline.codec, 16)
+    denoised = torch.full((1, *pipeline.latent_shape(16)), FURTHEST)
+    guided = guidance(lambda x, sigma: denoised)
+    for sigma, moved in ((0.2, False), (8.0, True), (80.0, False)):
+        found = guided(denoised, torch.tensor([sigma]))
+        assert torch.equal(found, denoised) is not moved
+        assert found.max() <= FURTHEST and found.min() >= -FURTHEST
 
 
 def test_what_is_not_held_by_gradient_has_none(pipeline: MusicPipeline) -> None:

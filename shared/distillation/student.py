@@ -87,19 +87,32 @@ def guided_by(
 
     With emphases, which count as :class:`shared.prompt_guidance.Emphasis` says.
     """
-    fewer = [one.without(cond) for one in emphases]
-    everything = concatenate([uncond, cond, *fewer])
-    copies = 2 + len(fewer)
+    both = concatenate([uncond, cond])
     by = scale[:, None, None, None]
+    fewer = [_where_other(one.without(cond), cond) for one in emphases]
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        without, with_cond, *less = denoiser(x, sigma, everything, copies=copies).chunk(copies)
+        without, with_cond = denoiser(x, sigma, both, copies=2).chunk(2)
         guided = without + by * (with_cond - without)
-        for one, lacking in zip(emphases, less, strict=True):
-            guided = guided + one.share * (by - 1).clamp(min=0) * (with_cond - lacking)
+        for one, (rows, less) in zip(emphases, fewer, strict=True):
+            if len(rows):  # the others' difference is 0
+                more = with_cond[rows] - denoiser(x[rows], sigma[rows], less)
+                amount = one.share * (by[rows] - 1).clamp(min=0)
+                guided = guided.index_add(0, rows, amount * more)
         return guided
 
     return denoise
+
+
+def _where_other(less: Conditioning, cond: Conditioning) -> tuple[Tensor, Conditioning]:
+    """Which samples (rows,) of a conditioning are other than in ``cond``, and those of them."""
+    other = [
+        (a != b).flatten(1).any(1)
+        for a, b in ((less.context, cond.context), (less.concat, cond.concat))
+        if a is not None and b is not None
+    ]
+    rows = torch.stack(other).any(0).nonzero()[:, 0]
+    return rows, less[rows]
 
 
 def binder(
