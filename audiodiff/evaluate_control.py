@@ -7,6 +7,7 @@ route, and in real renders of the same piece after the codec's round trip, the c
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from audiodiff.pipeline import MusicPipeline
 from audiodiff.prompts import SECONDS
 from audiodiff.settings import MusicSettings
 from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Sketch
-from audiodiff.theory import MODES, PITCH_CLASSES, parse_key
+from audiodiff.theory import MODES, PITCH_CLASSES, parse_chord, parse_key
 from shared.errors import UserError
 
 ROUTES = ("none", "channels", "gradient", "both")
@@ -240,26 +241,28 @@ def extracted(prompt: Prompt) -> Sketch:
 
 
 def created(prompt: Prompt) -> Sketch:
-    """Controls by rule, in the prompt's tempo and key: a scale tune, triads, a beat, a swell."""
+    """Controls by rule, in the prompt's tempo and key: triads, a tune on them, a beat, a swell."""
     rng = random.Random(f"created {prompt.number}")
     beat = 60 / (prompt.labels.tempo or 100.0)
     key = parse_key(prompt.labels.key or "C")
     scale = [key.tonic + step for step in MODES[key.mode]]
-    notes, step, start = [], rng.randrange(len(scale)), 0.0
-    while start < SECONDS:
-        length = beat * rng.choice((1, 1, 2))
-        octave, degree = divmod(step, len(scale))
-        pitch = 60 + scale[degree] % 12 + 12 * octave
-        notes.append((start, min(start + length, SECONDS), pitch))
-        start, step = start + length, (step + rng.choice((-2, -1, 1, 2))) % (2 * len(scale))
-    roots = [rng.choice(scale) % 12 for _ in range(8)]
+    in_key = {pitch % 12 for pitch in scale}
     bar = 4 * beat
-    names = [_triad(root, {pitch % 12 for pitch in scale}) for root in roots]
+    roots = [pitch for pitch in scale if (pitch + 7) % 12 in in_key]
+    names = [_triad(rng.choice(roots) % 12, in_key) for _ in range(math.ceil(SECONDS / bar))]
     chords = [
-        (number * bar, min((number + 1) * bar, SECONDS), name)
-        for number, name in enumerate(names)
-        if number * bar < SECONDS
+        (number * bar, min((number + 1) * bar, SECONDS), name) for number, name in enumerate(names)
     ]
+    pitches = [60 + scale[i] % 12 + 12 * octave for octave in (0, 1) for i in range(len(scale))]
+    notes, step, at = [], rng.randrange(len(pitches)), 0  # at: beats
+    while at * beat < SECONDS:
+        length = rng.choice((1, 1, 2))
+        if at % 2 == 0:  # as tunes do: what falls on a strong beat belongs to the chord
+            tones = parse_chord(names[at // 4]).pitch_classes
+            near = [i for i, pitch in enumerate(pitches) if pitch % 12 in tones]
+            step = min(near, key=lambda i: abs(i - step))
+        notes.append((at * beat, min((at + length) * beat, SECONDS), pitches[step]))
+        at, step = at + length, (step + rng.choice((-2, -1, 1, 2))) % len(pitches)
     count = int(SECONDS / beat) + 5
     beats = tuple(number * beat for number in range(count))
     points = ((0.0, rng.uniform(-32, -16)), (SECONDS / 2, rng.uniform(-32, -16)))

@@ -20,6 +20,10 @@ def prompts() -> list[Prompt]:
     return [prompt for prompt in read_evaluation(PROMPTS) if prompt.kind == "controls"]
 
 
+def tones(name: str) -> tuple[int, ...]:
+    return parse_chord(name).pitch_classes
+
+
 def test_created_controls_lie_in_the_clip_and_its_key(prompts: list[Prompt]) -> None:
     for prompt in prompts[:12]:
         sketch = created(prompt)
@@ -27,7 +31,12 @@ def test_created_controls_lie_in_the_clip_and_its_key(prompts: list[Prompt]) -> 
         assert sketch.melody and sketch.chords and sketch.rhythm and sketch.dynamics
         scale = {*parse_key(prompt.labels.key or "").pitch_classes}
         assert {pitch % 12 for _, _, pitch in sketch.melody.notes} <= scale
-        assert {parse_chord(name).root for _, _, name in sketch.chords.spans} <= scale
+        assert {tone for _, _, name in sketch.chords.spans for tone in tones(name)} <= scale
+        bar = sketch.rhythm.downbeats[1]
+        for start, _, pitch in sketch.melody.notes:  # what falls on a strong beat fits its chord
+            place = start / bar + 1e-6
+            if 2 * place % 1 < 1e-4:
+                assert pitch % 12 in tones(sketch.chords.spans[int(place)][2])
         assert max(sketch.melody.end, sketch.dynamics.end) <= SECONDS + 1e-9
         assert sketch.rhythm.tempo == pytest.approx(prompt.labels.tempo)
 
