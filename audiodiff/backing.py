@@ -10,7 +10,6 @@ import numpy as np
 
 from audiodiff.audio_file import Tags, read_audio, resample, write_audio
 from audiodiff.ground import Ground, listen
-from audiodiff.inputs.asked import BEST_BY
 from audiodiff.inputs.audio import SILENT_DB
 from audiodiff.inputs.read import HALF_FRAME, SAME_TEMPO, Outline
 from audiodiff.labels import SAMPLE_RATE
@@ -143,11 +142,11 @@ def laid_down(outline: Outline, backing: Backing) -> Outline:
             )
     notes = [f"{str(backing.path)!r} has {ground.told()}"]
     if sketch.chords is None and ground.chords:
-        sketch = replace(sketch, chords=Chords(spans=ground.chords, by=BEST_BY["chords"]))
+        sketch = replace(sketch, chords=Chords(spans=ground.chords))
     bpm = outline.bpm
     if sketch.rhythm is None and ground.grid is not None and ground.tempo is not None:
         beats, downbeats = ground.grid.beats(seconds)
-        rhythm = Rhythm(beats=beats, downbeats=downbeats, by=BEST_BY["rhythm"])
+        rhythm = Rhythm(beats=beats, downbeats=downbeats)
         sketch = replace(sketch, rhythm=rhythm)
         bpm = bpm or round(ground.tempo, 2)
     return replace(

@@ -28,7 +28,7 @@ from shared.guidance.compose import within
 # Chosen on composed pieces that are in no evaluation. Above, the estimate is a blur, and below, the
 # last steps clean up what the gradients did; together they are half of 25 steps.
 SIGMAS = (0.3, 10.0)  # noise levels, low < sigma <= high, at which it acts
-STEP = 0.25  # root-mean-square move of the estimate, in noise levels
+STEP = 0.15  # root-mean-square move of the estimate, in noise levels
 # Beyond which no latent is moved: of music, 7 % of the loudest channel's lie there and .2 % of the
 # others'. At high noise a move has room for bursts that no music has, and that neither the
 # denoiser nor the fader gets rid of again. Static thresholding, as of pixels in Saharia et al. 2022

@@ -109,6 +109,20 @@ def test_curves_and_what_weighs_where() -> None:
     assert found.brightness.by == "gradient"  # it has no channel, whatever holds for the others
 
 
+def test_several_controls_are_held_by_gradients_too() -> None:
+    alone, several = sketch(Asked(melody="C4:4")), sketch(Asked(melody="C4:4", chords="C"))
+    asked = sketch(Asked(melody="C4:4", chords="C", routes=["chords=channels"]))
+    loudness = sketch(Asked(dynamics="0:-30 4:-12"))
+    found = [
+        (part.by if (part := given.parts().get(name)) else None)
+        for given in (alone, several, asked, loudness)
+        for name in ("melody", "chords", "dynamics")
+    ]
+    channels, both = "channels", "both"
+    assert found[:3] == [channels, None, None] and found[3:6] == [both, both, None]
+    assert found[6:9] == [both, channels, None] and found[9:] == [None, None, both]
+
+
 def test_tempo_and_length_come_from_wherever_they_are_stated() -> None:
     assert read(Asked(melody="C4:8"), "a tune at 60 bpm").seconds == 8
     assert read(Asked(melody="C4:8"), "a tune at 60 bpm", bpm=120).seconds == 6

@@ -11,22 +11,9 @@ from audiodiff.sketch import LOUDEST_WEIGHT, ROUTES, Part
 from shared.errors import UserError
 from shared.naming import choose
 
-BEST_BY: Mapping[str, str] = {
-    "melody": "channels",
-    "chords": "channels",
-    "rhythm": "channels",
-    "dynamics": "both",
-    "like": "gradient",
-    "brightness": "gradient",
-    "stereo_width": "gradient",
-    "noisiness": "gradient",
-    "onset_density": "gradient",
-}
-"""Each control's route where none is asked for; what the model has no channel for has only one.
-
-Channels cost nothing. Loudness they hold least, so that gradients help there.
-"""
+IN_CHANNELS = ("melody", "chords", "rhythm", "dynamics")
 ONLY_GRADIENT = ("like", "brightness", "stereo_width", "noisiness", "onset_density")
+"""Controls that the model has channels for, and those that it has none for."""
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -61,18 +48,18 @@ class Handling:
     spans: Mapping[str, tuple[float, float]]
     routes: Mapping[str, str]
     route: str | None  # of all that are not in ``routes``
+    several: bool  # controls are given that the model has channels for
 
     def hold(self, name: str, part: AnyPart | None) -> AnyPart | None:
         """The part with its weight, span and route."""
         if part is None:
             return None
-        general = None if name in ONLY_GRADIENT else self.route
-        return replace(
-            part,
-            weight=self.weights.get(name, 1.0),
-            span=self.spans.get(name),
-            by=self.routes.get(name) or general or BEST_BY[name],
-        )
+        if name in ONLY_GRADIENT:
+            route = "gradient"
+        else:
+            route = self.routes.get(name) or self.route or best_route(name, self.several)
+        weight, span = self.weights.get(name, 1.0), self.spans.get(name)
+        return replace(part, weight=weight, span=span, by=route)
 
     def check_given(self, names: Collection[str]) -> None:
         """Raise UserError if something is said of a control that is not given."""
@@ -105,7 +92,17 @@ def handling(asked: Asked) -> Handling:
         routes[name] = _route(value)
         if name in ONLY_GRADIENT and routes[name] != "gradient":
             raise UserError(f"the model has no channel for {name}; it is held by gradient only")
-    return Handling(weights, spans, routes, route)
+    several = sum(getattr(asked, name) is not None for name in IN_CHANNELS) > 1
+    return Handling(weights, spans, routes, route, several)
+
+
+def best_route(name: str, several: bool) -> str:
+    """The route of a control that the model has a channel for, where none is asked for.
+
+    Measured, see docs/controls.md: channels hold one control by itself, and cost less time and less
+    of the style; several at once, and loudness always, need gradients as well.
+    """
+    return "both" if several or name == "dynamics" else "channels"
 
 
 def option_of(name: str) -> str:
@@ -131,5 +128,5 @@ def _pair(entry: str, option: str, example: str) -> tuple[str, str]:
     name, equals, value = entry.partition("=")
     if not equals:
         raise UserError(f"{option} {entry!r}: expected CONTROL=VALUE, such as {example}")
-    known = {control: control for control in BEST_BY}
+    known = {control: control for control in (*IN_CHANNELS, *ONLY_GRADIENT)}
     return choose(f"control of {option}", name.replace("-", "_"), known), value
