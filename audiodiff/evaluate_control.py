@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from audiodiff.adherence import Prompt, draw_by_lot
+from audiodiff.curves import loudness_for
 from audiodiff.evaluate import real_clips
 from audiodiff.fidelity import fidelity
 from audiodiff.judge import Judge, listen
@@ -26,7 +27,7 @@ from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE, Labels
 from audiodiff.metrics import hear
 from audiodiff.pipeline import MusicPipeline
 from audiodiff.prompts import SECONDS
-from audiodiff.settings import MusicSettings
+from audiodiff.settings import DEFAULT_LOUDNESS, MusicSettings
 from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Sketch
 from audiodiff.theory import MODES, PITCH_CLASSES, parse_chord, parse_key
 from shared.errors import UserError
@@ -154,9 +155,12 @@ def evaluate_control(
         bpm: float | None = None,
         key: str | None = None,
     ) -> MusicSettings:
+        dynamics = sketch and sketch.dynamics
+        loudness = loudness_for(dynamics, SECONDS) if dynamics else DEFAULT_LOUDNESS
         (settings,) = pipeline.plan(
             prompt.text,
             seconds=SECONDS,
+            loudness=loudness,
             bpm=bpm,
             key=key,
             seed=seed + prompt.number,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from audiodiff.curves import values_at
-from audiodiff.fader import WINDOW, decibel, fader, levels
-from audiodiff.labels import FRAME_SECONDS
+from audiodiff.fader import LAST, WINDOW, decibel, fader, levels, ride
+from audiodiff.labels import FRAME_SECONDS, SAMPLES_PER_FRAME
+from audiodiff.loudness import loudness_curve
 from audiodiff.sketch import Curve
 from audiodiff.spectrogram import FrontEnd
 from audiodiff.steering_losses import smooth
@@ -98,3 +101,26 @@ def test_what_is_no_sound_speaks_for_no_other_frame() -> None:
     found = levels(mel, front_end, 8)
     assert found.isfinite().all() and found.argmax() == 3
     assert (found[0, :3] - found[0, 0]).abs().max() < 1e-3
+
+
+def test_the_finished_sound_is_ridden_within_its_span() -> None:
+    rng = np.random.default_rng(0)
+    tremble = 10 ** (rng.uniform(-4, 4, FRAMES) / 20)
+    noise = rng.standard_normal((2, FRAMES * SAMPLES_PER_FRAME)) * 0.05
+    samples = (noise * tremble.repeat(SAMPLES_PER_FRAME)).astype(np.float32)
+    curve = Curve(points=((0, -30), (HALF, -22), (2 * HALF, -26)))
+    wanted = smooth(torch.from_numpy(values_at(curve, FRAMES)).float()[None])
+
+    def off(samples: np.ndarray) -> float:
+        found = torch.from_numpy(loudness_curve(samples))[None]
+        return (smooth(found) - wanted).std().item()
+
+    made = ride(samples, curve)
+    assert made.dtype == np.float32 and off(made) < 0.2 < 1 < off(samples)
+    gain = 20 * np.log10(np.abs(made / samples))
+    assert np.abs(gain).max() <= LAST + 1e-3 and np.abs(np.diff(gain)).max() < 0.01
+    first = ride(samples, replace(curve, span=(0.0, HALF)))
+    after = FRAMES // 2 * SAMPLES_PER_FRAME + SAMPLES_PER_FRAME
+    assert np.array_equal(first[:, after:], samples[:, after:])
+    assert not np.array_equal(first, samples)
+    assert np.array_equal(ride(np.zeros_like(samples), curve), np.zeros_like(samples))
