@@ -84,6 +84,12 @@ def test_one_signal_on_both_sides_stays_one(sign, lowest, highest):
     assert lowest < width_db(again + torch.tensor([1e-9, 0])[:, None]) < highest
 
 
+def test_griffin_lim_takes_a_mel_that_has_a_gradient():
+    mel = torch.zeros(1, 2, 256, 16)
+    found = griffin_lim(mel.clone().requires_grad_(), FRONT_END)
+    assert not found.requires_grad and torch.equal(found, griffin_lim(mel, FRONT_END))
+
+
 def test_griffin_lim_comes_near():
     samples = music()
     mel = waveform_to_mel(samples, FRONT_END)
