@@ -77,7 +77,7 @@ def ride(samples: np.ndarray, curve: Curve) -> np.ndarray:
     gain = missing(found, wanted, covered(curve, frames), LAST_ROUNDS)[0] * min(curve.weight, 1.0)
     middles = (np.arange(frames) + 0.5) * SAMPLES_PER_FRAME
     each = np.interp(np.arange(samples.shape[1]), middles, gain.clamp(-LAST, LAST).numpy())
-    return (samples * 10 ** (each / 20)).astype(np.float32)
+    return samples * (10 ** (each / 20)).astype(np.float32)
 
 
 @torch.no_grad()
