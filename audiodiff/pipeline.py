@@ -396,9 +396,8 @@ class MusicPipeline:
             raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
         samples = made[0].float().cpu().numpy()  # (2 s)
         dynamics = settings.sketch and settings.sketch.dynamics
-        if (
-            dynamics and dynamics.in_gradient and settings.loop is None
-        ):  # a loop's seam would be heard
+        # A loop would get a seam.
+        if dynamics and dynamics.in_gradient and settings.loop is None:
             samples = ride(samples, dynamics)
         samples = finish(samples, self.codec.front_end.sample_rate, settings)
         return Clip(samples, settings.sample_rate, settings, steered)
