@@ -13,7 +13,6 @@ from audiodiff import long_clips
 from audiodiff.clip import Clip
 from audiodiff.codec import MusicCodec
 from audiodiff.controls import Controls, check_controls
-from audiodiff.fader import ride
 from audiodiff.finish import finish
 from audiodiff.guided_windows import guided_windows
 from audiodiff.loops import circle, decode_circle
@@ -395,9 +394,5 @@ class MusicPipeline:
         if not made.isfinite().all():
             raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
         samples = made[0].float().cpu().numpy()  # (2 s)
-        dynamics = settings.sketch and settings.sketch.dynamics
-        # A loop would get a seam.
-        if dynamics and dynamics.in_gradient and settings.loop is None:
-            samples = ride(samples, dynamics)
         samples = finish(samples, self.codec.front_end.sample_rate, settings)
         return Clip(samples, settings.sample_rate, settings, steered)

@@ -18,7 +18,8 @@ from audiodiff.audio_file import FORMATS, read_audio, read_parameters
 from audiodiff.clip import Clip, difference, read_settings, what_made
 from audiodiff.controls import CHANNELS, unknown
 from audiodiff.finish import finish
-from audiodiff.loudness import loudness
+from audiodiff.loudness import loudness, loudness_curve
+from audiodiff.sketch import Curve, Sketch
 from audiodiff.theory import parse_key
 from audiodiff.wishes import controls_of, read_wishes
 from shared.errors import UserError
@@ -362,6 +363,16 @@ def test_finishing_sets_loudness_and_fades_the_ends(pipeline: MusicPipeline) -> 
     loud = finish(wave(2.3), 44100, replace(settings, loudness=-6.0))
     assert np.abs(loud).max() <= 10 ** (-1 / 20) + 1e-6
     assert not finish(np.zeros((2, 90000), np.float32), 44100, settings).any()
+
+
+@pytest.mark.parametrize("by, span_db", [("channels", 0.0), ("gradient", 8.0), ("both", 8.0)])
+def test_finishing_rides_dynamics_that_gradients_hold(
+    pipeline: MusicPipeline, by: str, span_db: float
+) -> None:
+    sketch = Sketch(dynamics=Curve(points=((0, -30), (4, -22)), by=by))
+    (settings,) = pipeline.plan("a waltz", seconds=4, loudness=-24, sketch=sketch)
+    levels = loudness_curve(finish(wave(4.1), 44100, settings))[2:-2]
+    assert levels[-1] - levels[0] == pytest.approx(span_db, abs=1.5)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
