@@ -9,7 +9,7 @@ import numpy as np
 from scipy import signal
 
 from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE
-from audiodiff.tempo import ONSET_RATE, onset_strength
+from audiodiff.tempo import EDGE, ONSET_RATE, onset_strength
 
 BASS = 150.0  # Hz; what begins below it mostly begins a bar
 
@@ -33,20 +33,31 @@ def first_downbeat(
     low = np.asarray(signal.sosfilt(low_pass, samples.mean(axis=0)), np.float32)
     onsets = onset_strength(low[None])
     bass = np.interp(beats * ONSET_RATE, np.arange(len(onsets)), onsets)
-    signs = _share(bass) + _share(_changes(chords, beats))
+    bass[beats * ONSET_RATE < EDGE] = np.nan
+    changes = np.append(np.nan, _changes(chords, beats))
     meter = min(meter, len(beats))
-    return int(np.argmax([signs[first::meter].mean() for first in range(meter)]))
+    return int(np.argmax(_by_phase(bass, meter) + _by_phase(changes, meter)))
+
+
+def _by_phase(sign: np.ndarray, meter: int) -> np.ndarray:
+    """The mean of a sign of beats (n,) for each beat that bars may begin at, over that of all.
+
+    What cannot be heard, as nothing went before, is NaN, and does not count: a clip that begins
+    with its bar would otherwise be heard as beginning elsewhere.
+    """
+    known = np.isfinite(sign)
+    if not np.nansum(sign) > 0:
+        return np.ones(meter)
+    relative = sign / sign[known].mean()
+    phases = [relative[first::meter][known[first::meter]] for first in range(meter)]
+    return np.array([phase.mean() if phase.size else 1.0 for phase in phases])
 
 
 def _changes(chords: np.ndarray, beats: np.ndarray) -> np.ndarray:
-    """How much the chroma changes at each beat (n,), 0 to 1: one less the cosine."""
+    """How much the chroma changes at each beat but the first (n - 1,): one less the cosine."""
     edges = np.clip(np.round(beats / FRAME_SECONDS).astype(int), 0, len(chords))
     spans = pairwise([*edges.tolist(), len(chords)])
     means = np.stack([chords[first : max(first + 1, last)].sum(axis=0) for first, last in spans])
     sizes = np.maximum(np.linalg.norm(means, axis=1), 1e-9)
     alike = (means[1:] * means[:-1]).sum(axis=1) / (sizes[1:] * sizes[:-1])
-    return np.append(0.0, 1 - alike)
-
-
-def _share(values: np.ndarray) -> np.ndarray:
-    return values / max(float(values.sum()), 1e-9)
+    return 1 - alike

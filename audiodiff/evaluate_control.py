@@ -2,7 +2,8 @@
 
 Controls come from two places: taken from pieces that the model never heard (their own tune, chords,
 beats and loudness), and created by rule. Each is measured in clips without it, with it by either
-route, and in real renders of the same piece after the codec's round trip, the ceiling.
+route, and, as the ceiling, in real renders after the codec's round trip: of the same piece, or of
+what was created, played plainly.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from tqdm import tqdm
 from audiodiff.adherence import Prompt, draw_by_lot
 from audiodiff.curves import loudness_for
 from audiodiff.evaluate import real_clips
-from audiodiff.fidelity import fidelity
-from audiodiff.judge import Judge, listen
+from audiodiff.judge import Judge, listen, round_trip
 from audiodiff.kept import MAIN, Kept, kept, sketch_kept
 from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE, Labels
 from audiodiff.metrics import hear
 from audiodiff.pipeline import MusicPipeline
+from audiodiff.plain import played
 from audiodiff.prompts import SECONDS
+from audiodiff.render import find_soundfont
 from audiodiff.settings import DEFAULT_LOUDNESS, MusicSettings
 from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Sketch
 from audiodiff.theory import MODES, PITCH_CLASSES, parse_chord, parse_key
@@ -56,7 +58,8 @@ PUBLISHED: Mapping[tuple[str, str, str], float] = {
 }
 KEPT_FROM = 0.95  # of the ceiling
 LEGEND = (
-    "ceiling: real renders after the codec's round trip; published: Music ControlNet, one control, "
+    "ceiling: real renders of the piece, or of what was created, after the codec's round trip; "
+    "published: Music ControlNet, one control, "
     "other data; *: at least 0.95 of the ceiling; downbeats: of the beats at the tempo asked for, "
     "those at which bass begins and chords change; asked: tempo within 2 % or an octave of it, and "
     "the key or another of its scale, given as numbers and words"
@@ -144,7 +147,8 @@ def evaluate_control(
     if not chosen:
         raise UserError("there are no prompts of the kind controls")
     real = real_clips(chosen, say)
-    coded = _round_trips(pipeline, real)
+    soundfont = find_soundfont(None) if real else None
+    coded = {number: round_trip(pipeline.codec, samples) for number, samples in real.items()}
     spent: dict[str, list[float]] = {route: [] for route in ROUTES}
     styles: dict[str, list[bool]] = {route: [] for route in ROUTES}
     facts: dict[str, Any] = {}
@@ -195,7 +199,7 @@ def evaluate_control(
             )
             if prompt.number in coded:
                 ceilings.append(kept(coded[prompt.number], SAMPLE_RATE, settings))
-        rows += _rows("asked", name, (name,), found, ceilings, rows)
+        rows += _rows("asked", name, (name,), found, ceilings)
     for origin, draw in (("extracted", extracted), ("created", created)):
         sketches = {p.number: draw(p) for p in chosen}
         for given, parts in _given().items():
@@ -212,7 +216,11 @@ def evaluate_control(
                     found[route].append(_heard(samples, wanted))
                 if origin == "extracted" and prompt.number in coded:
                     ceilings.append(_heard(coded[prompt.number], wanted))
-            rows += _rows(origin, given, parts, found, ceilings, rows)
+                elif origin == "created" and soundfont is not None:
+                    sounding = parts if {*parts} - {"dynamics"} else (*parts, "chords")
+                    play = played(_only(sketches[prompt.number], sounding), soundfont, SECONDS)
+                    ceilings.append(_heard(round_trip(pipeline.codec, play), wanted))
+            rows += _rows(origin, given, parts, found, ceilings)
     told = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
     settings = {name: facts[name] for name in told} | {"seed": seed, "prompts": len(chosen)}
     style, seconds = (
@@ -303,20 +311,12 @@ def _heard(samples: np.ndarray, wanted: Sketch) -> Kept:
     return sketch_kept(samples, hear(samples), wanted)
 
 
-def _round_trips(pipeline: MusicPipeline, real: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-    if not real:
-        return {}
-    copies, _ = fidelity(pipeline.codec, list(real.values()))
-    return dict(zip(real, copies, strict=True))
-
-
 def _rows(
     origin: str,
     given: str,
     controls: Sequence[str],
     found: Mapping[str, Sequence[Kept]],
     ceilings: Sequence[Kept],
-    before: Sequence[Row],
 ) -> Iterator[Row]:
     for control in controls:
         for measure in MEASURES[control]:
@@ -325,11 +325,6 @@ def _rows(
             if not known:
                 continue
             ceiling = _mean(ceilings, control, measure)
-            if ceiling is None:  # nobody rendered what was created; extracted controls' stands in
-                ceiling = next(
-                    (r.ceiling for r in before if (r.control, r.measure) == (control, measure)),
-                    None,
-                )
             published = PUBLISHED.get((origin, control, measure)) if given == control else None
             count = len(found["none"])
             yield Row(origin, given, control, measure, known, count, ceiling, published)

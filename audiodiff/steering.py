@@ -20,6 +20,7 @@ from audiodiff.long_clips import decode_mel
 from audiodiff.sketch import Sketch
 from audiodiff.spectrogram import unpack
 from audiodiff.steering_losses import MelLoss
+from audiodiff.steering_rhythm import rhythm_loss
 from shared.denoiser import DenoiseFn
 from shared.errors import UserError
 from shared.guidance import Guidance, Loss, Step, gradient, normalised_step
@@ -85,7 +86,7 @@ def terms_of(sketch: Sketch, codec: MusicCodec, frames: int) -> Mapping[str, Ter
     if sketch.chords is not None:
         found["chords"] = losses.chords_loss(sketch.chords, frames, front_end)
     if sketch.rhythm is not None:
-        found["rhythm"] = losses.rhythm_loss(sketch.rhythm, frames, front_end)
+        found["rhythm"] = rhythm_loss(sketch.rhythm, frames, front_end)
     if sketch.like is not None:
         found["like"] = losses.timbre_loss(sketch.like, front_end)
     for name, curve in (

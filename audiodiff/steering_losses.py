@@ -27,7 +27,7 @@ from audiodiff.metrics import (
     chord_templates,
     melody_classes,
 )
-from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Timbre
+from audiodiff.sketch import Chords, Curve, Melody, Timbre
 from audiodiff.sketch_controls import chord_labels
 from audiodiff.sound_curves import CURVES, band_hz, per_latent_frame
 from audiodiff.spectrogram import FrontEnd, StereoMel
@@ -38,8 +38,6 @@ MelLoss = Callable[[StereoMel], Tensor]
 QUIETEST = 1e-9
 SEMITONE = 0.4  # spread of a tone over the bands round it, semitones
 CONTRAST = 12.0  # of pitch classes' saliences, made into probabilities
-STROKE = 0.02  # seconds about a stroke in which onsets are welcome
-RISE = 300.0  # compression of levels before onsets are looked for, as in audiodiff.tempo
 OCTAVES = 0.5  # a centroid that far off counts 1
 UNITS = {"stereo_width": 0.1, "noisiness": 0.1, "onset_density": 2.0}  # likewise of these
 LOG_LEVEL = 0.7  # likewise of a band's mean log level
@@ -81,35 +79,11 @@ def chords_loss(chords: Chords, frames: int, front_end: FrontEnd) -> MelLoss:
     """Cross-entropy of the energy's pitch classes from A2 to Ab6 with the chord's own."""
     wanted = torch.from_numpy(chord_templates(chord_labels(chords.heard()), frames))  # t 12
     known = wanted.any(1)
-    low, high = round(CHORD_RANGE[0] + 0.5), round(CHORD_RANGE[1] + 0.5)
-    tones_of = _tone_bands(front_end, low, high)
 
     def loss(mel: StereoMel) -> Tensor:
-        energy = (tones_of.to(mel.level) @ mel.level).square()
-        energy = energy.unflatten(2, (frames, -1)).mean(3)  # b pitches frames
-        classes = energy.unflatten(1, (-1, 12)).sum(1).roll(low % 12, 1)  # from C up
+        classes = pitch_classes(mel, front_end).unflatten(2, (frames, -1)).mean(3)  # b 12 frames
         shares = (classes + QUIETEST) / (classes + QUIETEST).sum(1, keepdim=True)
         return mean_where(-(wanted.T.to(shares) * shares.log()).sum(1), known)
-
-    return loss
-
-
-def rhythm_loss(rhythm: Rhythm, frames: int, front_end: FrontEnd) -> MelLoss:
-    """-log of the onsets' share that lies about strokes, or about beats where there are none."""
-    rate = front_end.sample_rate / front_end.hop_length
-    steps = round(frames * FRAME_SECONDS * rate)
-    times = (torch.arange(steps) + 0.5) / rate
-    marks = torch.tensor([t for t in rhythm.strokes or rhythm.beats if rhythm.covers(t)])
-    near = torch.exp(-0.5 * ((times[:, None] - marks) / STROKE).square()).sum(1).clamp(max=1)
-    inside = torch.tensor([rhythm.covers(float(time)) for time in times])
-
-    def loss(mel: StereoMel) -> Tensor:
-        loudest = mel.level.amax((1, 2), keepdim=True) + QUIETEST
-        rise = (RISE / loudest * mel.level).log1p().diff(dim=2, prepend=mel.level[..., :1] * 0)
-        onsets = rise.clamp(min=0).sum(1) * inside.to(rise)
-        onsets = onsets[:, 4:]  # everything begins at the start
-        about = (onsets * near[4:].to(onsets)).sum(1)
-        return -((about + QUIETEST) / (onsets.sum(1) + QUIETEST)).log()
 
     return loss
 
@@ -147,6 +121,13 @@ def timbre_loss(timbre: Timbre, front_end: FrontEnd) -> MelLoss:
         return off.mean(1) / LOG_LEVEL**2
 
     return loss
+
+
+def pitch_classes(mel: StereoMel, front_end: FrontEnd) -> Tensor:
+    """The energy of each pitch class from A2 to Ab6, C first: (b 12 t)."""
+    low, high = round(CHORD_RANGE[0] + 0.5), round(CHORD_RANGE[1] + 0.5)
+    energy = (_tone_bands(front_end, low, high).to(mel.level) @ mel.level).square()
+    return energy.unflatten(1, (-1, 12)).sum(1).roll(low % 12, 1)
 
 
 @lru_cache(maxsize=8)

@@ -144,8 +144,9 @@ def steady_beats(onsets: np.ndarray, bpm: float) -> np.ndarray:
     end, period = len(onsets) / ONSET_RATE, 60 / bpm
     times = np.arange(0, end, period) + np.arange(PHASES)[:, None] * period / PHASES
     inside = times < end
-    values = np.interp(times * ONSET_RATE, np.arange(len(onsets)), strength) * inside
-    phase = int(np.argmax(values.sum(axis=1) / np.maximum(inside.sum(axis=1), 1)))
+    known = inside & (times * ONSET_RATE >= EDGE)  # a beat at the very start is not heard
+    values = np.interp(times * ONSET_RATE, np.arange(len(onsets)), strength) * known
+    phase = int(np.argmax(values.sum(axis=1) / np.maximum(known.sum(axis=1), 1)))
     return times[phase][inside[phase]]
 
 

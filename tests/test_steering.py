@@ -10,6 +10,8 @@ from torch import Tensor
 
 from audiodiff import MusicPipeline
 from audiodiff import steering_losses as losses
+from audiodiff import steering_rhythm as rhythms
+from audiodiff.bars import BASS
 from audiodiff.inputs.timbre import heard_by
 from audiodiff.sketch import Chords, Curve, Melody, Part, Rhythm, Sketch, Timbre
 from audiodiff.sound_curves import band_hz
@@ -55,7 +57,7 @@ def test_strokes_are_wanted_where_they_were_given() -> None:
     rate = FRONT_END.sample_rate / FRONT_END.hop_length
     strokes = tuple((step + 0.5) / rate for step in (32, 64, 96))
     rhythm = Rhythm(beats=(0, 0.5), downbeats=(0,), strokes=strokes)
-    loss = losses.rhythm_loss(rhythm, FRAMES, FRONT_END)
+    loss = rhythms.rhythm_loss(rhythm, FRAMES, FRONT_END)
 
     def struck(*steps: int) -> StereoMel:
         level = torch.full((1, FRONT_END.n_mels, STEPS), 1e-5)
@@ -65,6 +67,66 @@ def test_strokes_are_wanted_where_they_were_given() -> None:
 
     assert loss(struck(32, 64, 96)).item() == pytest.approx(0, abs=0.05)
     assert loss(struck(32, 64, 80)).item() == pytest.approx(math.log(1.5), abs=0.1)
+
+
+def clicks(at: dict[float, float], low: dict[float, float]) -> StereoMel:
+    """Strokes at seconds -> level, in all bands above the bass and in the bass."""
+    rate = FRONT_END.sample_rate / FRONT_END.hop_length
+    level = torch.full((1, FRONT_END.n_mels, STEPS), 1e-5)
+    bass = band_hz(FRONT_END) < BASS
+    for bands, strokes in ((~bass, at), (bass, low)):
+        for time, loudness in strokes.items():
+            step = round(time * rate)
+            level[:, bands, step : step + 8] = loudness
+    return stereo(level)
+
+
+def test_beats_are_wanted_no_more_than_they_can_be_found() -> None:
+    beats = (0.1, 0.4, 0.7, 1.0, 1.3)
+    rhythm = Rhythm(beats=beats, downbeats=beats[:1])
+    loss = rhythms.beats_loss(rhythm, FRAMES, FRONT_END)
+    off = [time + 0.15 for time in beats[:-1]]
+    between = dict.fromkeys(off, 0.01)
+    on = dict.fromkeys(beats, 0.1)
+    assert loss(clicks(on, {})).item() == 0
+    assert loss(clicks(on | between, {})).item() == 0  # off-beats may be there
+    assert loss(clicks(dict.fromkeys(off, 0.1), {})).item() > 1
+    level = clicks(on | between, {}).level.requires_grad_()
+    (slope,) = torch.autograd.grad(loss(stereo(level)).sum(), level)
+    assert not slope.any()  # and nothing pulls at them
+
+
+def test_bars_are_wanted_where_the_bass_and_chords_begin() -> None:
+    beats = tuple(0.1 + 0.2 * number for number in range(7))
+    on = dict.fromkeys(beats, 0.1)
+    values = {
+        first: rhythms.bars_loss(Rhythm(beats=beats, downbeats=beats[first::3]), FRAMES, FRONT_END)
+        for first in range(3)
+    }
+    found = clicks(on, dict.fromkeys(beats[1::3], 0.1))
+    losses = {first: loss(found).item() for first, loss in values.items() if loss}
+    assert losses[1] == 0 and losses[0] > 0.5 and losses[2] > 0.5
+    # A chord that changes tells as well.
+    level = clicks(on, {}).level * 0 + 1e-5
+    hz = band_hz(FRONT_END)
+    rate = FRONT_END.sample_rate / FRONT_END.hop_length
+    for number, time in enumerate(beats):
+        pitch = (220.0, 311.1)[(number + 1) // 3 % 2]
+        band = int((hz - pitch).abs().argmin())
+        level[:, band, round(time * rate) :] = 1e-5
+        level[:, band, round(time * rate) : round((time + 0.2) * rate)] = 0.1
+    losses = {first: loss(stereo(level)).item() for first, loss in values.items() if loss}
+    assert min(losses, key=losses.__getitem__) == 2
+
+
+def test_bars_that_cannot_be_told_apart_are_not_asked_for() -> None:
+    beats = (0.1, 0.4, 0.7)
+    for rhythm in (
+        Rhythm(beats=beats, downbeats=beats[:1]),  # less than a bar
+        Rhythm(beats=beats, downbeats=beats),  # every beat is one
+        Rhythm(beats=beats, downbeats=()),
+    ):
+        assert rhythms.bars_loss(rhythm, FRAMES, FRONT_END) is None
 
 
 def test_curves_are_reached_at_what_they_ask_for() -> None:
