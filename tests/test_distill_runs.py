@@ -128,6 +128,27 @@ def test_a_student_of_music_is_a_model(
     assert clip.samples.shape == (2, 44100)
 
 
+def test_a_student_goes_on_from_the_one_before(
+    duotone: Duotone, tiny_model: Path, pictures: Path, tmp_path: Path, monkeypatch
+) -> None:
+    first = tmp_path / "first"
+    run(duotone, "trajectory", tiny_model, pictures, first)
+    still = CONFIGS["trajectory"].replace("1.0e-2", "1.0e-9") + f"\ninit: {first}"
+    monkeypatch.setitem(CONFIGS, "trajectory", still)
+    assert run(duotone, "trajectory", tiny_model, pictures, tmp_path / "second") == str(
+        tmp_path / "second"
+    )
+    before, after = (
+        load_file(tmp_path / name / "student/unet/pytorch_lora_weights.safetensors")
+        for name in ("first", "second")
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert any(tensor.any() for key, tensor in after.items() if key.endswith("lora_B.weight"))
+    monkeypatch.setitem(CONFIGS, "trajectory", still.replace("rank: 2", "rank: 3"))
+    assert "does not fit" in run(duotone, "trajectory", tiny_model, pictures, tmp_path / "third")
+
+
 def test_paths_are_walked_once(
     duotone: Duotone, tiny_model: Path, pictures: Path, tmp_path: Path
 ) -> None:

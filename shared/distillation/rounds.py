@@ -12,7 +12,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from shared.checkpoints import load_denoiser
+from shared.checkpoints import load_denoiser, load_state
 from shared.conditioning import Conditioning
 from shared.denoiser import Denoiser
 from shared.distillation.folder import check_out, copy_parts, save_student
@@ -27,11 +27,12 @@ from shared.errors import UserError
 from shared.guidance import classifier_free
 from shared.layers import channels_last
 from shared.layout import read_json
+from shared.low_rank import DIFFERENCE, begin_with
 from shared.noise import NoiseStream, seeded_noise
 from shared.prompt_guidance import Emphasis
 from shared.samplers import SAMPLERS
 from shared.schedules import NoiseSchedule, make_sigmas
-from shared.student import Student
+from shared.student import STUDENT, Student
 from shared.text import TextEncoder
 from shared.train_denoiser import Captions, rows_where
 from shared.training import Draw, MakeBatch, train
@@ -193,10 +194,17 @@ class Objective(nn.Module):
 
 
 def begin_student(begun: Begun, config: DistillConfig, teacher: Denoiser) -> Denoiser:
-    """A student that does as its teacher does, yet."""
+    """A student that does as its teacher does, yet, or as the student to begin with does.
+
+    Raises:
+        UserError: that one does not fit.
+    """
     assert isinstance(teacher.network, UNet)
     dim = config.guidance.dim if config.guidance.on else None
-    return student_denoiser(student_network(teacher.network, dim, config.rank), begun.scheduler)
+    network = student_network(teacher.network, dim, config.rank)
+    if config.init is not None:
+        begin_with(network, load_state(Path(config.init) / STUDENT / "unet", DIFFERENCE))
+    return student_denoiser(network, begun.scheduler)
 
 
 def fit(

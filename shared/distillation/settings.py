@@ -50,6 +50,8 @@ class DistillConfig:
         loop: see :class:`shared.training.LoopConfig`.
         guidance: scales that the teacher is guided by and the student is told.
         rank: of the student's difference to its teacher; 0 trains all weights.
+        init: a model folder whose carried student, of that rank, to begin with: where the teacher
+            has learnt a little more since, its student has not much to learn.
         noise: the noise levels.
         start: a share of the draws is at the noisiest level, where sampling begins.
         caption_dropout: share of samples with an empty caption.
@@ -62,6 +64,7 @@ class DistillConfig:
     loop: LoopConfig
     guidance: GuidanceRange = field(default_factory=GuidanceRange)
     rank: int = 0
+    init: str | None = None
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     start: float = 0.1
     caption_dropout: float = 0.1
