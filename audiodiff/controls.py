@@ -46,8 +46,6 @@ FILE = "controls.json"
 QUIETEST = -60.0  # dB; below, it makes no difference how quiet it is
 # Of the random masks that a denoiser learns with.
 HIDE_ALL, HIDE_ONE, HIDE_SPAN = 0.15, 0.5, 0.25
-ONLY_STATED, HIDE_STATED = 0.35, 0.25
-STATED = frozenset({"key", "beats", "tempo"})  # what a prompt can state of CONTROLS
 
 _OWNERS = torch.tensor([i for i, n in enumerate(CONTROLS.values()) for _ in range(n + 1)])
 
@@ -161,18 +159,14 @@ def to_tensor(controls: Controls, rows: int) -> Tensor:
 def draw_hidden(frames: int, generator: torch.Generator) -> Tensor:
     """Which controls to hide where, (controls t) bool, for a denoiser to learn to do without.
 
-    All are hidden with probability ``HIDE_ALL``. With ``ONLY_STATED``, as most clips are asked for,
-    all are but those that a prompt can state, and each of these by itself with ``HIDE_STATED``.
-    Else each is by itself with ``HIDE_ONE``, or a random span of time of it with ``HIDE_SPAN``.
+    All are hidden with probability ``HIDE_ALL``; else each is by itself with ``HIDE_ONE``, or a
+    random span of time of it with ``HIDE_SPAN``.
     """
     n = len(CONTROLS)
     everything, *draws = torch.rand(1 + 4 * n, generator=generator).split([1, n, n, 2 * n])
     whole, partly, ends = draws
     if everything < HIDE_ALL:
         return torch.ones(n, frames, dtype=torch.bool)
-    if everything < HIDE_ALL + ONLY_STATED:
-        stated = torch.tensor([name in STATED for name in CONTROLS])
-        return (~stated | (whole < HIDE_STATED))[:, None].repeat(1, frames)
     ends = ends.view(2, n, 1) * frames
     middles = torch.arange(frames) + 0.5
     span = (middles >= ends.amin(0)) & (middles < ends.amax(0))

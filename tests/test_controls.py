@@ -9,7 +9,6 @@ import torch
 from audiodiff.controls import (
     CHANNELS,
     CONTROLS,
-    STATED,
     Controls,
     check_controls,
     draw_hidden,
@@ -189,16 +188,13 @@ def test_hiding_is_by_the_seed_and_as_often_as_said():
     assert torch.equal(draw(5), draw(5))
     hidden = torch.stack([draw(seed) for seed in range(4000)])
     whole, some = hidden.all(2), hidden.any(2)
-    stated = torch.tensor([name in STATED for name in CONTROLS])
-    # All hidden: so drawn, or each by itself; then those that show nothing but what words state.
-    everything = 0.15 + 0.35 / 4**3 + 0.5 / 2**6
-    assert whole.all(1).float().mean().item() == pytest.approx(everything, abs=0.02)
-    as_asked = whole[:, ~stated].all(1) & ~whole[:, stated].any(1)
-    assert as_asked.float().mean().item() == pytest.approx(0.35 * 0.75**3, abs=0.025)
-    shares = torch.where(stated, 0.15 + 0.35 / 4 + 0.5 / 2, 0.15 + 0.35 + 0.5 / 2)
-    assert whole.float().mean(0).tolist() == pytest.approx(shares.tolist(), abs=0.03)
-    spans = (some & ~whole).float().mean().item()
-    assert spans == pytest.approx(0.5 * 0.5 * 0.25, abs=0.015)
+    everything = whole.all(1)
+    assert everything.float().mean().item() == pytest.approx(0.15 + 0.85 / 64, abs=0.02)
+    rest = ~everything
+    share = 0.85 * (0.5 - 1 / 64) / (0.85 * 63 / 64)  # of a control, where not all are hidden
+    assert whole[rest].float().mean(0).tolist() == pytest.approx([share] * 6, abs=0.04)
+    spans = (some & ~whole)[rest].float().mean().item()
+    assert spans == pytest.approx((1 - share) * 0.25, abs=0.02)
     # A span is one piece.
     edges = (hidden[:, :, 1:] != hidden[:, :, :-1]).sum(2)
     assert edges.max() == 2
