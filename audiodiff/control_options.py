@@ -59,7 +59,7 @@ control_options = all_of(
         "--control-by",
         "routes",
         "[CONTROL=]ROUTE",
-        "channels, gradient or both; by default both for dynamics or several, else channels.",
+        "channels, gradient or both; by default channels for a melody or chords alone, else both.",
     ),
 )
 

@@ -113,6 +113,7 @@ def test_several_controls_are_held_by_gradients_too() -> None:
     alone, several = sketch(Asked(melody="C4:4")), sketch(Asked(melody="C4:4", chords="C"))
     asked = sketch(Asked(melody="C4:4", chords="C", routes=["chords=channels"]))
     loudness = sketch(Asked(dynamics="0:-30 4:-12"))
+    assert (rhythm := sketch(Asked(rhythm="x...x...")).rhythm) and rhythm.by == "both"
     found = [
         (part.by if (part := given.parts().get(name)) else None)
         for given in (alone, several, asked, loudness)

@@ -99,10 +99,10 @@ def handling(asked: Asked) -> Handling:
 def best_route(name: str, several: bool) -> str:
     """The route of a control that the model has a channel for, where none is asked for.
 
-    Measured, see docs/controls.md: channels hold one control by itself, and cost less time and less
-    of the style; several at once, and loudness always, need gradients as well.
+    Measured, see docs/controls.md: channels hold a melody or chords by themselves, and cost less
+    time and less of the style; several at once, loudness, bars and strokes need gradients as well.
     """
-    return "both" if several or name == "dynamics" else "channels"
+    return "both" if several or name in ("dynamics", "rhythm") else "channels"
 
 
 def option_of(name: str) -> str:
