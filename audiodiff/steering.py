@@ -23,13 +23,16 @@ from audiodiff.steering_losses import MelLoss
 from audiodiff.steering_rhythm import rhythm_loss
 from shared.denoiser import DenoiseFn
 from shared.errors import UserError
-from shared.guidance import Guidance, Loss, Step, gradient, normalised_step
+from shared.guidance import Guidance, Loss, Step, even_step, gradient, normalised_step
 from shared.guidance.compose import within
 
 # Chosen on composed pieces that are in no evaluation. Above, the estimate is a blur, and below, the
 # last steps clean up what the gradients did; together they are half of 25 steps.
 SIGMAS = (0.3, 10.0)  # noise levels, low < sigma <= high, at which it acts
 STEP = 0.15  # root-mean-square move of the estimate, in noise levels
+# Times that, at most, in one place: what a loss lacks there alone, such as the bass of a bar's
+# first beat, would have all of the move and come out as a burst.
+PEAK = 2.0
 # Beyond which no latent is moved: of music, 7 % of the loudest channel's lie there and .2 % of the
 # others'. At high noise a move has room for bursts that no music has, and that neither the
 # denoiser nor the fader gets rid of again. Static thresholding, as of pixels in Saharia et al. 2022
@@ -63,7 +66,7 @@ def steering(
 
     def guide(denoise: DenoiseFn) -> DenoiseFn:
         # Through the denoiser as well it costs twice as much and holds no better.
-        guided = gradient(denoise, [loss], finite(normalised_step(step)), through_denoiser=False)
+        guided = gradient(denoise, [loss], step_of(step), through_denoiser=False)
         return within(bounded(guided), denoise, SIGMAS)
 
     found: list[Guidance] = [guide] if terms else []
@@ -127,6 +130,11 @@ def shortfall(codec: MusicCodec, terms: Mapping[str, Term], latents: Tensor) -> 
         size = slope.square().mean((1, 2, 3)).sqrt()
         total = total + term.weight * value / size.clamp(min=torch.finfo(size.dtype).tiny)
     return total
+
+
+def step_of(size: float) -> Step:
+    """Moves of that root mean square, in noise levels, or less; see ``PEAK``."""
+    return finite(even_step(normalised_step(size), PEAK * size))
 
 
 def finite(step: Step) -> Step:

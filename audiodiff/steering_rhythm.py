@@ -107,7 +107,7 @@ def bars_loss(rhythm: Rhythm, frames: int, front_end: FrontEnd) -> MelLoss | Non
 
 def onsets(level: Tensor) -> Tensor:
     """How much begins in each frame of a level (b f t): (b t)."""
-    loudest = level.amax((1, 2), keepdim=True) + QUIETEST
+    loudest = level.detach().amax((1, 2), keepdim=True) + QUIETEST  # nothing is won by a burst
     rise = (RISE / loudest * level).log1p().diff(dim=2, prepend=level[..., :1])
     return rise.clamp(min=0).sum(1)
 

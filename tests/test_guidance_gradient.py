@@ -18,6 +18,7 @@ from shared.guidance import (
     compose,
     ddim_step,
     ddpm_step,
+    even_step,
     gradient,
     known_region,
     label_log_prob,
@@ -332,3 +333,20 @@ def test_says_what_is_wrong():
         clipped_step(score_step(1.0), -1.0)
     with pytest.raises(UserError, match="at least two noise levels"):
         ddpm_step(1.0, SIGMAS[:1])
+
+
+def test_an_even_step_bounds_each_place_and_leaves_the_others() -> None:
+    slope = torch.full((2, 3, 4, 5), 0.1)
+    slope[0, :, 1, 2] = torch.tensor([30.0, -40.0, 0.0])
+    sigma = torch.tensor([2.0, 0.5])
+    plain, even = normalised_step(0.1), even_step(normalised_step(0.1), 0.2)
+    before, after = plain(slope, sigma), even(slope, sigma)
+    assert torch.equal(after[1], before[1])  # evenly spread: nothing is too large
+    elsewhere = torch.ones(4, 5, dtype=torch.bool)
+    elsewhere[1, 2] = False
+    assert torch.equal(after[0][:, elsewhere], before[0][:, elsewhere])
+    place = after[0, :, 1, 2]
+    assert place.square().mean().sqrt().item() == pytest.approx(0.2 * 2)
+    assert torch.allclose(place / place.norm(), before[0, :, 1, 2] / before[0, :, 1, 2].norm())
+    with pytest.raises(UserError):
+        even_step(plain, -1.0)

@@ -43,6 +43,7 @@ from shared.guidance.steps import (
     clipped_step,
     ddim_step,
     ddpm_step,
+    even_step,
     normalised_step,
     score_step,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "consistent",
     "ddim_step",
     "ddpm_step",
+    "even_step",
     "gradient",
     "keep",
     "known_region",

@@ -117,6 +117,25 @@ def clipped_step(step: Step, most: float) -> Step:
     return clipped
 
 
+def even_step(step: Step, most: float) -> Step:
+    """The same step, its root-mean-square move in one place (b c 1 1) at most ``most`` levels.
+
+    For losses of a few places only: a move that is brought to one size lies all there.
+
+    Raises:
+        UserError: most below 0.
+    """
+    _check("most", most)
+
+    def even(gradient: Tensor, sigma: Tensor) -> Tensor:
+        move = step(gradient, sigma)
+        size = move.square().mean(1, keepdim=True).sqrt()
+        tiny = torch.finfo(move.dtype).tiny
+        return move * (per_sample(most * sigma) / size.clamp(min=tiny)).clamp(max=1)
+
+    return even
+
+
 def _rms(values: Tensor) -> Tensor:
     """(b 1 1 1), no square of which under- or overflows."""
     largest = values.abs().amax(dim=(1, 2, 3), keepdim=True)
