@@ -8,7 +8,7 @@ import pytest
 from command import Duotone, refused
 
 from audiodiff import kept
-from audiodiff.bars import first_downbeat
+from audiodiff.bars import _by_phase, first_downbeat
 from audiodiff.best import best_of_each
 from audiodiff.chord_heard import chords_heard, majmin, overlap
 from audiodiff.labels import Labels
@@ -78,6 +78,15 @@ def test_beats_at_a_tempo() -> None:
         kept.rhythm_kept(stereo(click), heard, Rhythm(beats=late, downbeats=late[::4]))["beat_f1"]
         == 0
     )
+
+
+def test_what_begins_with_the_clip_does_not_count_against_itself() -> None:
+    onsets = np.zeros(200, np.float32)
+    onsets[::50], onsets[25::50] = 1, 0.9  # off-beats all but as strong, and all four of them heard
+    assert steady_beats(onsets, 120)[0] == pytest.approx(0, abs=0.011)
+    changes = np.array([np.nan, 0.6, 0, 0, 1, 0.6])
+    assert int(np.argmax(_by_phase(changes, 4))) == 0
+    assert np.array_equal(_by_phase(np.array([np.nan, 0, 0, 0]), 2), [1, 1])
 
 
 def test_bars_begin_where_bass_and_chords_do() -> None:
