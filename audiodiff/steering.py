@@ -128,7 +128,9 @@ def shortfall(codec: MusicCodec, terms: Mapping[str, Term], latents: Tensor) -> 
                 f"or out, or lower its --weight"
             )
         size = slope.square().mean((1, 2, 3)).sqrt()
-        total = total + term.weight * value / size.clamp(min=torch.finfo(size.dtype).tiny)
+        # Where nothing pulls, as in a span without a beat, nothing is scaled up either.
+        scale = torch.where(size > 0, 1 / size.clamp(min=torch.finfo(size.dtype).tiny), 0.0)
+        total = total + term.weight * value * scale
     return total
 
 

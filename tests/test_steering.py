@@ -256,6 +256,14 @@ def test_every_loss_has_its_say_however_steep(pipeline: MusicPipeline) -> None:
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=0.01)
 
 
+def test_a_span_without_a_beat_pulls_at_nothing(pipeline: MusicPipeline) -> None:
+    latents = torch.zeros(1, *pipeline.latent_shape(16), requires_grad=True)
+    rhythm = Rhythm(beats=(0.0, 0.5, 1.0), downbeats=(0.0,), span=(0.2, 0.3))
+    terms = {"rhythm": Term(rhythms.rhythm_loss(rhythm, 16, pipeline.codec.front_end), 1.0)}
+    (slope,) = torch.autograd.grad(shortfall(pipeline.codec, terms, latents).sum(), latents)
+    assert not slope.any()
+
+
 def test_a_gradient_that_diverges_is_named(pipeline: MusicPipeline) -> None:
     latents = torch.zeros(1, *pipeline.latent_shape(16), requires_grad=True)
     terms = {"brightness": Term(lambda mel: mel.level.mean((1, 2)) / 0, 1.0)}
