@@ -96,14 +96,17 @@ def tempo_words(bpm: float) -> tuple[str, ...]:
 
 
 def captions(score: Score, rng: random.Random) -> list[str]:
-    """Four captions, or three where two come out alike, from the fullest to the shortest.
+    """Up to six captions, from the fullest to the shortest; those that come out alike count once.
 
-    Everything that they say is true of the score; about half of them state tempo or key. Of a
-    single instrument they say that it is alone, unless the name of the style has said it.
+    Everything that they say is true of the score; about half of them state tempo or key. Two name
+    every player, in any order: who lists instruments wants these and no others. Of a single
+    instrument they say that it is alone, unless the name of the style has said it.
     """
     if len(score.instruments) == 1 and score.style != "classical piano":
         return list(dict.fromkeys(_alone(score, rng)))
     told = [_full(score, rng), _medium(score, rng), _tags(score, rng), _short(score, rng)]
+    if len(score.instruments) > 1:
+        told[:0] = [_every(score, rng), _every_tag(score, rng)]
     return list(dict.fromkeys(told))
 
 
@@ -147,6 +150,30 @@ def _full(score: Score, rng: random.Random) -> str:
     else:
         text = f"{text} with {_list([_word(name, rng) for name in shown])}"
     return _end(text, score, rng, 0.75)
+
+
+def _every(score: Score, rng: random.Random) -> str:
+    """ "a slow jazz tune with drums, saxophone, piano and double bass in A minor"."""
+    words = _everyone(score, rng)
+    return _end(f"{_phrase(score, rng)} with {_list(words)}", score, rng, 0.5)
+
+
+def _every_tag(score: Score, rng: random.Random) -> str:
+    """ "saxophone, piano, slow jazz, 80 bpm, double bass, drums"."""
+    tags = [_phrase(score, rng), *_everyone(score, rng)]
+    if rng.random() < 0.5:
+        tags.append(f"{round(score.tempo)} bpm")
+    if score.pitched and rng.random() < 0.5:
+        tags.append(_key(score.key, rng))
+    rng.shuffle(tags)
+    return ", ".join(tags)
+
+
+def _everyone(score: Score, rng: random.Random) -> list[str]:
+    names = _instruments(score)
+    if rng.random() < 0.5:
+        rng.shuffle(names)
+    return [_word(name, rng) for name in names]
 
 
 def _medium(score: Score, rng: random.Random) -> str:
