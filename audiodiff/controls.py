@@ -45,9 +45,10 @@ FILE = "controls.json"
 
 QUIETEST = -60.0  # dB; below, it makes no difference how quiet it is
 # Of the random masks that a denoiser learns with.
-HIDE_ALL, HIDE_ONE, HIDE_SPAN = 0.15, 0.5, 0.25
+HIDE_ALL, HIDE_PLAYED, HIDE_ONE, HIDE_SPAN = 0.15, 0.1, 0.5, 0.25
 
 _OWNERS = torch.tensor([i for i, n in enumerate(CONTROLS.values()) for _ in range(n + 1)])
+_IN_WORDS = torch.tensor([name in ("key", "beats", "tempo") for name in CONTROLS])  # "Am, 90 bpm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,14 +160,17 @@ def to_tensor(controls: Controls, rows: int) -> Tensor:
 def draw_hidden(frames: int, generator: torch.Generator) -> Tensor:
     """Which controls to hide where, (controls t) bool, for a denoiser to learn to do without.
 
-    All are hidden with probability ``HIDE_ALL``; else each is by itself with ``HIDE_ONE``, or a
+    All are hidden with probability ``HIDE_ALL``; all but those that a prompt's words tell, each of
+    which stays with 3/4, with ``HIDE_PLAYED``; else each is by itself with ``HIDE_ONE``, or a
     random span of time of it with ``HIDE_SPAN``.
     """
     n = len(CONTROLS)
-    everything, *draws = torch.rand(1 + 4 * n, generator=generator).split([1, n, n, 2 * n])
+    choice, *draws = torch.rand(1 + 4 * n, generator=generator).split([1, n, n, 2 * n])
     whole, partly, ends = draws
-    if everything < HIDE_ALL:
+    if choice < HIDE_ALL:
         return torch.ones(n, frames, dtype=torch.bool)
+    if choice < HIDE_ALL + HIDE_PLAYED:
+        return ((whole < 0.25) | ~_IN_WORDS)[:, None].expand(-1, frames)
     ends = ends.view(2, n, 1) * frames
     middles = torch.arange(frames) + 0.5
     span = (middles >= ends.amin(0)) & (middles < ends.amax(0))
