@@ -9,6 +9,7 @@ the data only captions (and controls) are used.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
+from shared.devices import resolve_dtype
 from shared.distillation.rounds import (
     Begun,
     Drawn,
@@ -158,10 +160,13 @@ def _walked(
     spread = (1 + grid[every::every].square()).sqrt()[:, None, None, None]
     emphases = begun.task.art.emphases
     dim = config.guidance.dim if config.guidance.on else None
-    bind = binder(dim, begun.teacher, begun.text, emphases)
-    network = begun.teacher.network
-    device = next(network.parameters()).device
-    pack_convolutions(network)
+    # A copy, as the student begins with the teacher in full precision.
+    walker = copy.deepcopy(begun.teacher)
+    device = next(walker.network.parameters()).device
+    dtype = resolve_dtype("auto", device)  # what it is sampled in on this machine
+    walker.network.to(dtype)
+    pack_convolutions(walker.network)
+    bind = binder(dim, walker, begun.text, emphases)
     weights = [
         path
         for name in ("unet", "text_encoder")
@@ -181,7 +186,7 @@ def _walked(
         known = 0.0 if shown.concat is None else shown.concat.double().sum().item()
         shares = [one.share for one in emphases]
         settings = (shown.ids.tolist(), shown.scale.tolist(), shown.noise.sum().item(), known)
-        made_from = fingerprint([], weights, settings, shares, grid.tolist(), every)
+        made_from = fingerprint([], weights, settings, shares, grid.tolist(), every, dtype)
         path = begun.run / "paths" / f"{start // PATHS_A_FILE:05d}.safetensors"
         files.append(cached(path, made_from, partial(states, shown))["states"])
     return files
