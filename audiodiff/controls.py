@@ -45,7 +45,7 @@ FILE = "controls.json"
 
 QUIETEST = -60.0  # dB; below, it makes no difference how quiet it is
 # Of the random masks that a denoiser learns with.
-HIDE_ALL, HIDE_PLAYED, HIDE_ONE, HIDE_SPAN = 0.15, 0.1, 0.5, 0.25
+HIDE_ALL, HIDE_PLAYED, HIDE_SPANS = 0.05, 0.15, 0.3
 
 _OWNERS = torch.tensor([i for i, n in enumerate(CONTROLS.values()) for _ in range(n + 1)])
 _IN_WORDS = torch.tensor([name in ("key", "beats", "tempo") for name in CONTROLS])  # "Am, 90 bpm"
@@ -160,13 +160,15 @@ def to_tensor(controls: Controls, rows: int) -> Tensor:
 def draw_hidden(frames: int, generator: torch.Generator) -> Tensor:
     """Which controls to hide where, (controls t) bool, for a denoiser to learn to do without.
 
-    All are hidden with probability ``HIDE_ALL``; all but those that a prompt's words tell, each of
-    which stays with 3/4, with ``HIDE_PLAYED``; else each is by itself with ``HIDE_ONE``, or a
-    random span of time of it with ``HIDE_SPAN``.
+    With ``HIDE_ALL`` all of them. With ``HIDE_PLAYED`` all but those that a prompt's words tell,
+    each of which stays with 3/4. Else each with a share that is drawn for the sample, so that any
+    number of them is as likely, all at once and one alone included; and in ``HIDE_SPANS`` of these
+    samples half of what is left is unknown for a random span of time.
     """
     n = len(CONTROLS)
-    choice, *draws = torch.rand(1 + 4 * n, generator=generator).split([1, n, n, 2 * n])
-    whole, partly, ends = draws
+    sizes = [1, 1, 1, n, n, 2 * n]
+    drawn = torch.rand(sum(sizes), generator=generator).split(sizes)
+    choice, share, spans, whole, partly, ends = drawn
     if choice < HIDE_ALL:
         return torch.ones(n, frames, dtype=torch.bool)
     if choice < HIDE_ALL + HIDE_PLAYED:
@@ -174,7 +176,7 @@ def draw_hidden(frames: int, generator: torch.Generator) -> Tensor:
     ends = ends.view(2, n, 1) * frames
     middles = torch.arange(frames) + 0.5
     span = (middles >= ends.amin(0)) & (middles < ends.amax(0))
-    return (whole < HIDE_ONE)[:, None] | ((partly < HIDE_SPAN)[:, None] & span)
+    return (whole < share)[:, None] | ((spans < HIDE_SPANS) & (partly < 0.5)[:, None] & span)
 
 
 def hide(channels: Tensor, hidden: Tensor) -> Tensor:

@@ -188,11 +188,11 @@ def load_judge(folder: Path | None = None, say: Callable[[str], None] | None = N
 
 @dataclass(frozen=True)
 class JudgeTraining:
-    """How the judge is trained: AdamW, one cycle of the rate; ten minutes on a core."""
+    """How the judge is trained: AdamW, one cycle of the rate; half an hour on a core."""
 
-    clips: int = 2_000  # at most, drawn by lot
-    round_trips: int = 160  # six-second windows that go through the codec
-    steps: int = 1_200
+    clips: int = 6_000  # at most, drawn by lot
+    round_trips: int = 1_000  # six-second windows that go through the codec
+    steps: int = 3_000
     batch_size: int = 48
     learning_rate: float = 4e-3
     weight_decay: float = 0.05

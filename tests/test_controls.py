@@ -189,17 +189,19 @@ def test_hiding_is_by_the_seed_and_as_often_as_said():
     hidden = torch.stack([draw(seed) for seed in range(6000)])
     whole, some = hidden.all(2), hidden.any(2)
     everything = whole.all(1)
-    # All at once, as an empty prompt has it; with what it plays alone; one by one.
-    assert everything.float().mean().item() == pytest.approx(0.15 + (0.1 + 0.75) / 64, abs=0.015)
+    assert everything.float().mean().item() == pytest.approx(0.05 + 0.15 / 64 + 0.8 / 7, abs=0.015)
     in_words = torch.tensor([name in ("key", "beats", "tempo") for name in CONTROLS])
-    shares = (0.15 + 0.1 * torch.where(in_words, 0.25, 1.0) + 0.75 * 0.5).tolist()
+    shares = (0.05 + 0.15 * torch.where(in_words, 0.25, 1.0) + 0.8 * 0.5).tolist()
     assert whole.float().mean(0).tolist() == pytest.approx(shares, abs=0.02)
     spans = (some & ~whole).float().mean(0).tolist()
-    assert spans == pytest.approx([0.75 * 0.5 * 0.25] * 6, abs=0.015)
+    assert spans == pytest.approx([0.8 * 0.5 * 0.3 * 0.5] * 6, abs=0.015)
+    # Nothing hidden is as likely as all but one control, or as one alone.
+    nothing = (~some).all(1).float().mean().item()
+    assert nothing == pytest.approx(0.8 / 7 * (0.7 + 0.3 * 0.5**6), abs=0.015)
     # Words alone: what they tell is whole, the rest hidden.
     words = whole[:, ~in_words].all(1) & ~some[:, in_words].any(1)
-    by_chance = 0.75 * 0.5**3 * (0.5 * 0.75) ** 3
-    assert words.float().mean().item() == pytest.approx(0.1 * 0.75**3 + by_chance, abs=0.01)
+    by_chance = 0.8 / 140 * (0.7 + 0.3 / 8)  # the mean of u^3 (1 - u)^3 is 1/140
+    assert words.float().mean().item() == pytest.approx(0.15 * 0.75**3 + by_chance, abs=0.01)
     # A span is one piece.
     edges = (hidden[:, :, 1:] != hidden[:, :, :-1]).sum(2)
     assert edges.max() == 2
