@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
@@ -40,7 +39,7 @@ from shared.train_denoiser import (
     sample_latents,
     save_objective,
 )
-from shared.training import Draw, train
+from shared.training import Draw, processes, train
 from shared.weights import write_json
 
 EXAMPLES = 64  # clips that the gaps are measured on
@@ -92,7 +91,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
     _, front_end = load_vocoder(out / "vocoder")
     frames = config.shape[2]
     encode = encoder(config.latents, out, front_end)
-    with PartialState().main_process_first():  # the others find what it has written
+    with processes().main_process_first():  # the others find what it has written
         clips = load_clips(
             rows, encode, encoder_files(config.latents, out / "vae"),
             run / f"latents-{config.latents}.safetensors", frames, front_end,

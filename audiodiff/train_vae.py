@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
@@ -36,7 +35,7 @@ from shared.train_autoencoder import (
     fitted_code,
     save_autoencoder,
 )
-from shared.training import Draw, train
+from shared.training import Draw, processes, train
 from shared.vae import AutoencoderKL
 
 EXAMPLES = 32
@@ -130,8 +129,8 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
     )  # fmt: skip
     assert isinstance(finished, AutoencoderObjective)
     save_autoencoder(finished.vae, out / "vae")
-    with PartialState().main_process_first():
-        if PartialState().is_main_process:
+    with processes().main_process_first():
+        if processes().is_main_process:
             write_correction(finished.vae.eval().cpu(), rows, config, out)
 
 
@@ -164,7 +163,7 @@ def _front_end(wanted: FrontEnd, folder: Path) -> FrontEnd:
     Raises:
         UserError: it is another than the one that is wanted.
     """
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         if not (folder / "config.json").exists():
             write_vocoder(folder, wanted)
     _, found = load_vocoder(folder)

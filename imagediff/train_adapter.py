@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from imagediff.adapter import Told, encode_phrases
@@ -43,7 +42,7 @@ from shared.samplers import sample_dpmpp_2m
 from shared.schedules import trained
 from shared.text import TextEncoder
 from shared.train_denoiser import draw_sigmas
-from shared.training import Draw, train
+from shared.training import Draw, processes, train
 
 GAP_SIGMAS, GAP_PICTURES = (1.0, 5.0, 25.0), 64
 LOOKED_AT = 16  # last pictures of the data whose layouts and holes samples are drawn for
@@ -62,7 +61,7 @@ def train_adapter(config_path: Path, data: Path, out: Path, resume: bool = False
     run = out / "runs" / "adapter"
     rows = read_folder(data)
     encode = encoder(config.latents, model / "vae")
-    with PartialState().main_process_first():  # the others find what it has written
+    with processes().main_process_first():  # the others find what it has written
         latents = precompute(
             [row.path for row in rows],
             encode,
@@ -72,7 +71,7 @@ def train_adapter(config_path: Path, data: Path, out: Path, resume: bool = False
         _copy_model(model, out)
     grid = (latents.shape[2], latents.shape[3])
     regions = read_regions(rows, _pixels(rows[0].path))
-    text = TextEncoder.load(model, PartialState().device or "cpu").requires_grad_(False).eval()
+    text = TextEncoder.load(model, processes().device).requires_grad_(False).eval()
     objective = build_objective(config, model, text)
     examples = _Examples(
         config,

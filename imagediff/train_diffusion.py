@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import PartialState
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
@@ -34,7 +33,7 @@ from shared.train_denoiser import (
     sample_latents,
     save_objective,
 )
-from shared.training import Draw, train
+from shared.training import Draw, processes, train
 
 
 @validated(frozen=True, config=STRICT)
@@ -58,7 +57,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
     run = out / "runs" / "diffusion"
     rows = read_folder(data)
     encode = encoder(config.latents, out / "vae")
-    with PartialState().main_process_first():  # the others find what it has written
+    with processes().main_process_first():  # the others find what it has written
         latents = precompute(
             [row.path for row in rows],
             encode,

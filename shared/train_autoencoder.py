@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from shared.checkpoints import load_vae, save_component
 from shared.linear_code import FILE, LinearCode, fit
-from shared.training import LoopConfig
+from shared.training import LoopConfig, processes
 from shared.vae import AutoencoderKL
 
 
@@ -88,7 +87,7 @@ def fitted_code(
 ) -> LinearCode:
     """The linear code in ``folder``; the first process fits it on ``media`` if there is none."""
     folder.mkdir(parents=True, exist_ok=True)
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         if not (folder / FILE).exists():
             fit(media(), channels, patch).save(folder)
     return LinearCode.load(folder)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -84,6 +85,15 @@ Batch = tuple[Tensor, ...]
 MakeBatch = Callable[[Sequence[Draw]], Batch]
 Report = Callable[[int, nn.Module], dict[str, Any]]
 """(steps done, the objective holding averaged weights) -> what to add to the log."""
+
+
+def processes() -> AcceleratorState:
+    """This process among those that train: its device, whether it is the main one, who goes first.
+
+    As :func:`train` sees them. accelerate's ``PartialState``, made first and by itself, takes each
+    of several processes on CPUs for the only one, and so does all that comes after it.
+    """
+    return Accelerator().state
 
 
 def learning_rate_factor(step: int, config: LoopConfig) -> float:

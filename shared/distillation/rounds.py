@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from shared.checkpoints import load_denoiser, load_state
@@ -35,7 +34,7 @@ from shared.schedules import NoiseSchedule, make_sigmas
 from shared.student import STUDENT, Student
 from shared.text import TextEncoder
 from shared.train_denoiser import Captions, rows_where
-from shared.training import Draw, MakeBatch, train
+from shared.training import Draw, MakeBatch, processes, train
 from shared.unet import UNet
 
 TEACHER = Student("teacher", 25, "dpm++2m", "karras", (1.0, 1.0))
@@ -110,11 +109,11 @@ def begin(task: Task, config: DistillConfig) -> Begun:
         UserError: the config, the data or the model is at fault, or ``out`` is in use.
     """
     check_out(task.out, task.resume)
-    device = PartialState().device or "cpu"
+    device = processes().device
     teacher = load_denoiser(task.teacher, device)
     text = TextEncoder.load(task.teacher, device)
     run = task.out / "runs" / "distill"
-    with PartialState().main_process_first():  # the others find what it has written
+    with processes().main_process_first():  # the others find what it has written
         examples = task.art.read_examples(task.teacher, task.data, config, run)
         copy_parts(task.teacher, task.out)
     chosen = rows_where(examples.labels, config.where)
