@@ -43,7 +43,7 @@ from shared.samplers import sample_dpmpp_2m
 from shared.schedules import make_sigmas
 from shared.student import Student
 from shared.text import TextEncoder
-from shared.training import Draw, draws
+from shared.training import Draw, draws, processes
 
 PATHS_A_FILE = 64
 
@@ -180,13 +180,19 @@ def _walked(
         x = (noise * grid[0]).contiguous(memory_format=torch.channels_last)
         return {"states": (walk(teach, x, grid.to(device), every).cpu() / spread).half()}
 
-    files: list[Tensor] = []
-    for start in tqdm(range(0, len(walked), PATHS_A_FILE), desc="paths", unit="file"):
+    def file(start: int) -> Tensor:
         shown = draw_batch(begun, config, walked[start : start + PATHS_A_FILE])
         known = 0.0 if shown.concat is None else shown.concat.double().sum().item()
         shares = [one.share for one in emphases]
         settings = (shown.ids.tolist(), shown.scale.tolist(), shown.noise.sum().item(), known)
         made_from = fingerprint([], weights, settings, shares, grid.tolist(), every, dtype)
         path = begun.run / "paths" / f"{start // PATHS_A_FILE:05d}.safetensors"
-        files.append(cached(path, made_from, partial(states, shown))["states"])
-    return files
+        return cached(path, made_from, partial(states, shown))["states"]
+
+    starts = range(0, len(walked), PATHS_A_FILE)
+    among = processes()  # each walks its share of the files, and finds the others' there
+    own = starts[among.process_index :: among.num_processes]
+    for start in tqdm(own, desc="paths", unit="file", disable=not among.is_main_process):
+        file(start)
+    among.wait_for_everyone()
+    return [file(start) for start in starts]
