@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -118,6 +118,10 @@ def music(
 
     # First what can be told without torch, whose import takes longer than all of this.
     check_count(count * (best_of or 1))
+    name = slug(prompt)
+    if only is not None:
+        prompt, negative_prompt = alone(only, prompt, negative_prompt)
+        name = f"{name}-{slug(only)}"
     found = find_model(model, "music")
     choice = choose_denoiser(
         found.folder,
@@ -136,15 +140,10 @@ def music(
         sample_rate = rate if sample_rate is None else sample_rate
     elif save_part or part_level:
         raise UserError("--save-part and --part-level are about the part that --with FILE adds")
-    name = slug(prompt)
     outline = read_sketch(asked_controls(), prompt, seconds, bpm, key, meter, loop)
     if backing is not None:
         outline = laid_down(outline, backing)
         key = key or (backing.ground.key and backing.ground.key.name)
-    if only is not None:
-        part = alone(only, prompt, negative_prompt, outline.sketch)
-        prompt, negative_prompt = part.prompt, part.negative_prompt
-        outline, name = replace(outline, sketch=part.sketch), f"{name}-{slug(only)}"
     if best_of is not None:
         outline.check_controlled(prompt, key)
     each = best_of or 1

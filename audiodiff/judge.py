@@ -188,7 +188,7 @@ def load_judge(folder: Path | None = None, say: Callable[[str], None] | None = N
 
 @dataclass(frozen=True)
 class JudgeTraining:
-    """How the judge is trained: AdamW, one cycle of the rate; half an hour on a core."""
+    """How the judge is trained: AdamW, one cycle of the rate; a quarter of an hour on a core."""
 
     clips: int = 6_000  # at most, drawn by lot
     round_trips: int = 1_000  # six-second windows that go through the codec

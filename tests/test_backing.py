@@ -15,9 +15,7 @@ from audiodiff.inputs.asked import Asked
 from audiodiff.inputs.read import read_sketch
 from audiodiff.instruments import INSTRUMENTS
 from audiodiff.loudness import loudness
-from audiodiff.sketch import Sketch, Timbre
-from audiodiff.spectrogram import FrontEnd
-from audiodiff.stems import alone, timbres
+from audiodiff.stems import PARTS, alone
 from shared.errors import UserError
 
 RATE = 44100
@@ -134,25 +132,13 @@ def test_what_cannot_be_is_refused(duotone: Duotone, args: list, fragments: list
     refused(duotone("music", "a bass line", *args), *fragments)
 
 
-def test_every_part_has_a_timbre_of_its_own() -> None:
-    assert {*timbres()} == {*INSTRUMENTS}
-    for timbre in timbres().values():
-        assert len(timbre.mean) == len(timbre.spread) == FrontEnd().n_mels
-    means = {name: np.array(timbre.mean) for name, timbre in timbres().items()}
-    low = {name: mean[:40].mean() - mean[128:].mean() for name, mean in means.items()}
-    # The bass is the lowest of sounds, drums reach the highest bands most.
-    assert low["double bass"] > low["flute"] and low["electric bass"] > low["violin"] > low["drums"]
-
-
-def test_a_part_is_named_and_the_others_are_kept_away() -> None:
-    found = alone("bass", "jazz with double bass", "", None)
-    assert found.prompt == "jazz with double bass, double bass"
-    assert "drums" in found.negative_prompt and "bass" not in found.negative_prompt
-    assert found.sketch.like and found.sketch.like.in_gradient
-    assert found.sketch.like.mean == timbres()["double bass"].mean
-    own = Timbre(mean=(0.0,), spread=(1.0,), by="gradient")
-    kept = alone("drums", "techno", "hiss", Sketch(like=own))
-    assert kept.sketch.like is own and kept.negative_prompt == "hiss"
-    assert alone("drums", " ", "", None).prompt == " "  # which is refused as it always is
+def test_a_part_is_said_to_be_alone() -> None:
+    prompt = "jazz with double bass"
+    assert alone("bass", prompt, "") == (f"double bass alone, {prompt}", prompt)
+    assert alone("drums", "techno", "hiss") == ("drums alone, techno", "hiss")
+    assert alone("drums", " ", "") == (" ", "")  # which is refused as it always is
     with pytest.raises(UserError, match="kazoo"):
-        alone("kazoo", "techno", "", None)
+        alone("kazoo", "techno", "")
+    assert {*INSTRUMENTS} < {*PARTS} and {name for own in PARTS.values() for name in own} == {
+        *INSTRUMENTS
+    }
