@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from audiodiff.captions import read_prompt
+from audiodiff.read_prompt import read_prompt
 from audiodiff.theory import Chord, Key, parse_key
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from audiodiff.captions import (
     MOOD_WORDS,
     STYLE_WORDS,
     captions,
-    read_prompt,
     tempo_words,
 )
 from audiodiff.compose import clip
 from audiodiff.moods import MOODS
+from audiodiff.read_prompt import read_prompt
 from audiodiff.score import Score
 from audiodiff.styles import INSTRUMENTS, STYLES
 from audiodiff.theory import parse_key

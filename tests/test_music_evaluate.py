@@ -30,7 +30,6 @@ from audiodiff.adherence import (
     swap_labels,
     swapped,
 )
-from audiodiff.captions import read_prompt
 from audiodiff.compose import is_held_out
 from audiodiff.controls import Controls
 from audiodiff.judge import (
@@ -41,6 +40,7 @@ from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE, Labels
 from audiodiff.loudness import loudness_curve
 from audiodiff.metrics import hear
 from audiodiff.prompts import SECONDS, labels_of_part, real_clip, score_of
+from audiodiff.read_prompt import read_prompt
 from audiodiff.render import SOUNDFONTS, find_soundfont
 from audiodiff.theory import parse_key
 from shared.errors import UserError

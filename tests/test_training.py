@@ -116,8 +116,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
         "import sys; from pathlib import Path\n"
         "from tests.test_training import Regression, regression_batch, loop\n"
         "from shared.training import processes, train\n"
-        "with processes().main_process_first():\n"
-        "    Path(sys.argv[1]).mkdir(exist_ok=True)\n"
+        "assert processes().num_processes == 2\n"
         "train(Regression(), regression_batch, 10, loop(6), Path(sys.argv[1]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
