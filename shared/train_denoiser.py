@@ -29,6 +29,7 @@ from shared.schedules import NoiseSchedule, schedule_from_config, trained
 from shared.text import TextEncoder, train_tokenizer
 from shared.training import Draw, LoopConfig
 from shared.unet import UNet
+from shared.vocabulary import WORDS_FILE, add_words
 
 GAP_SIGMAS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
@@ -217,6 +218,8 @@ def _text_encoder(config: DenoiserConfig, captions: Sequence[str], out: Path) ->
     tokenizer = out / "tokenizer"
     if config.init is not None:
         shutil.copytree(Path(config.init) / "tokenizer", tokenizer, dirs_exist_ok=True)
+        if (tokenizer / WORDS_FILE).exists():
+            add_words(captions, tokenizer / WORDS_FILE)
         return TextEncoder.load(Path(config.init))
     if not (tokenizer / "tokenizer.json").exists():
         train_tokenizer(captions, None, config.max_tokens, tokenizer)

@@ -41,6 +41,13 @@ def read_words(path: Path) -> list[str]:
     return [line.split("\t")[0] for line in lines if line]
 
 
+def add_words(captions: Iterable[str], path: Path) -> None:
+    """Count the words of further captions into a file that :func:`write_words` made."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    before = Counter({word: int(n) for word, n in (line.split("\t") for line in lines if line)})
+    write_words(before + count_words(captions), path)
+
+
 def unknown_words(
     prompt: str, words: Iterable[str], nearest: int = 3
 ) -> list[tuple[str, list[str]]]:

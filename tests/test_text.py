@@ -8,7 +8,14 @@ from shared.clip_text import CLIPTextTransformer
 from shared.errors import UserError
 from shared.text import TextEncoder, create, train_tokenizer
 from shared.tokenizer import load_tokenizer
-from shared.vocabulary import read_words, unknown_words, words_in
+from shared.vocabulary import (
+    add_words,
+    count_words,
+    read_words,
+    unknown_words,
+    words_in,
+    write_words,
+)
 
 CAPTIONS = [
     "a red apple on a plain blue background",
@@ -184,3 +191,10 @@ def test_unknown_words_come_with_their_neighbours():
     ]
     assert unknown_words("x" * 10_000, words) == [("x" * 10_000, [])]
     assert unknown_words("", words) == []
+
+
+def test_words_of_further_captions_are_added(tmp_path):
+    file = tmp_path / "words.txt"
+    write_words(count_words(["a red apple", "a flute"]), file)
+    add_words(["a flute alone", "flute"], file)
+    assert file.read_text() == "a\t3\nflute\t3\nalone\t1\napple\t1\nred\t1\n"
