@@ -219,7 +219,7 @@ def mel_filters(front_end: FrontEnd, device: torch.device | str = "cpu") -> Tens
     return filters.T.contiguous().to(device)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def hann_window(front_end: FrontEnd, device: torch.device) -> Tensor:
     """The window (n_fft,), scaled so that its samples sum to 2."""

@@ -2,14 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from audiodiff.griffin_lim import griffin_lim, linear
+from audiodiff.griffin_lim import LADDER, griffin_lim, linear
 from audiodiff.losses import log_mel_distance, mr_stft_distance
-from audiodiff.spectrogram import FrontEnd, StereoMel, mel_filters, silence, waveform_to_mel
+from audiodiff.spectrogram import FrontEnd, StereoMel, mel_filters, silence, stft, waveform_to_mel
 from audiodiff.train_vocoder import train_vocoder, with_mid_and_side
 from audiodiff.vocoder import GriffinLim, VocosVocoder, load_vocoder, write_vocoder
 from shared.errors import UserError
@@ -94,9 +95,36 @@ def test_griffin_lim_comes_near():
     samples = music()
     mel = waveform_to_mel(samples, FRONT_END)
     for distance in (mr_stft_distance, lambda a, b: log_mel_distance(a, b, FRONT_END)):
-        first = distance(griffin_lim(mel, FRONT_END, 0, 0), samples).item()
+        first = distance(griffin_lim(mel, FRONT_END, (), 0), samples).item()
         whole = distance(griffin_lim(mel, FRONT_END), samples).item()
         assert whole < 0.95 * first
+
+
+@pytest.mark.parametrize("part", [2, 4, 8])
+def test_the_lowest_frequencies_are_a_slower_signal(part):
+    slower = replace(
+        FRONT_END, n_fft=FRONT_END.n_fft // part, hop_length=FRONT_END.hop_length // part
+    )
+    tone = sine(300, 512 * 24)
+    whole, slow = stft(tone[None], FRONT_END)[0], stft(tone[None, ::part], slower)[0]
+    inside = slice(4, -4)
+    torch.testing.assert_close(slow[:, inside], whole[: slower.bins, inside], atol=2e-3, rtol=0)
+
+
+def test_each_rung_of_the_ladder_brings_it_nearer():
+    samples = music()
+    mel = waveform_to_mel(samples, FRONT_END)
+    found = [
+        log_mel_distance(griffin_lim(mel, FRONT_END, LADDER[:rungs], 0), samples, FRONT_END).item()
+        for rungs in range(len(LADDER) + 1)
+    ]
+    assert found == sorted(found, reverse=True) and found[-1] < 0.9 * found[0]
+
+
+def test_rungs_that_do_not_divide_the_hop_are_left_out():
+    odd = replace(FRONT_END, n_fft=2064, hop_length=516)
+    mel = waveform_to_mel(music(), odd)
+    assert torch.equal(griffin_lim(mel, odd, LADDER), griffin_lim(mel, odd, LADDER[2:]))
 
 
 def test_levels_spread_to_where_they_came_from():
