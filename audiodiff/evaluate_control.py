@@ -135,6 +135,8 @@ def evaluate_control(
 ) -> ControlReport:
     """Give controls alone and together, by every route, and measure what was kept.
 
+    A clip whose gradients diverge counts as one that was made without controls.
+
     Args:
         prompts: those of kind "controls" are used.
         limit: at most so many, drawn by lot.
@@ -151,6 +153,8 @@ def evaluate_control(
     coded = {number: round_trip(pipeline.codec, samples) for number, samples in real.items()}
     spent: dict[str, list[float]] = {route: [] for route in ROUTES}
     styles: dict[str, list[bool]] = {route: [] for route in ROUTES}
+    diverged: list[int] = []
+    plain: dict[int, np.ndarray] = {}
     facts: dict[str, Any] = {}
 
     def plan(
@@ -178,12 +182,21 @@ def evaluate_control(
     def make(prompt: Prompt, settings: MusicSettings, route: str) -> np.ndarray:
         facts.update(settings.record())
         start = time.perf_counter()
-        (clip,) = pipeline.generate([settings])
+        try:
+            (clip,) = pipeline.generate([settings])
+        except UserError as error:  # a gradient that diverged: one clip must not end the run
+            if route == "none":
+                raise
+            diverged.append(prompt.number)
+            if say is not None:
+                say(f"prompt {prompt.number}, {route}, counts as a clip without controls: {error}")
+            return plain[prompt.number]
         spent[route].append(time.perf_counter() - start)
         styles[route].append(listen(judge, [clip.samples])[0].style == prompt.labels.style)
         return clip.samples
 
-    plain = {p.number: make(p, plan(p), "none") for p in tqdm(chosen, "no control", leave=False)}
+    for prompt in tqdm(chosen, "no control", leave=False):
+        plain[prompt.number] = make(prompt, plan(prompt), "none")
     rows: list[Row] = []
     for name in ("tempo", "key"):
         found: dict[str, list[Kept]] = {"none": [], "channels": []}
@@ -223,6 +236,7 @@ def evaluate_control(
             rows += _rows(origin, given, parts, found, ceilings)
     told = ("model", "model_hash", "steps", "guidance_scale", "sampler", "device", "dtype")
     settings = {name: facts[name] for name in told} | {"seed": seed, "prompts": len(chosen)}
+    settings |= {"diverged": len(diverged)} if diverged else {}
     style, seconds = (
         {route: float(np.mean(values)) for route, values in found.items() if values}
         for found in (styles, spent)

@@ -1,7 +1,9 @@
 """The evaluation of controls: what is drawn, given and printed."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_music import play_levels
@@ -11,6 +13,7 @@ from audiodiff.adherence import PROMPTS, Prompt, read_evaluation
 from audiodiff.evaluate_control import Row, created, extracted
 from audiodiff.judge import load_judge
 from audiodiff.prompts import SECONDS
+from audiodiff.settings import MusicSettings
 from audiodiff.theory import parse_chord, parse_key
 from shared.errors import UserError
 
@@ -98,3 +101,31 @@ def test_what_counts_as_kept_is_starred() -> None:
     report = evaluate_control.ControlReport({"seed": 0}, (row,), {}, {})
     line = next(line for line in report.table().splitlines() if line.startswith("created"))
     assert line.split()[3:7] == ["0.100", "0.950*", "0.940", "1.000*"]
+
+
+def test_a_clip_that_diverges_counts_as_one_without_controls(
+    prompts: list[Prompt], tiny_music_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_control, "PARTS", ("dynamics",))
+    monkeypatch.setattr(evaluate_control, "PAIR", ("dynamics",))
+    pipeline = MusicPipeline.load(tiny_music_model, "cpu")
+    object.__setattr__(pipeline.codec, "vocoder", play_levels)
+    generate = MusicPipeline.generate
+
+    def generate_or_diverge(self: MusicPipeline, settings: Sequence[MusicSettings]) -> Any:
+        (one,) = settings
+        if one.sketch is not None and one.sketch.parts()["dynamics"].by == "gradient":
+            raise UserError("the gradient of dynamics diverged")
+        return generate(self, settings)
+
+    monkeypatch.setattr(MusicPipeline, "generate", generate_or_diverge)
+    lines: list[str] = []
+    report = evaluate_control.evaluate_control(
+        pipeline, load_judge(), [dataclasses.replace(prompts[0], seed="")],
+        steps=2, guidance_scale=1.0, sampler="euler", say=lines.append,
+    )  # fmt: skip
+    given = [row.values for row in report.rows if row.measure == "r"]
+    assert given and all(values["gradient"] == values["none"] for values in given)
+    assert any(values["channels"] != values["none"] for values in given)
+    runs = [line for line in lines if "diverged" in line]
+    assert len(runs) == report.settings["diverged"] == 2 * 2  # alone, and as all there are
