@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def load_clips(
 ) -> Clips:
     """All clips of a folder, their latents computed once and kept in ``path``.
 
-    Clips are encoded one at a time: memory holds the latents, about 6 KB a second, never all audio.
+    Clips are encoded as they are read: memory holds latents, about 6 KB a second, never all audio.
     A clip shorter than a window is filled up with silence; the last, begun frame of a longer one
     is left out. Where labels do not tell the dynamics, the audio does.
 
@@ -94,15 +95,18 @@ def load_clips(
         UserError: a file that cannot be read.
     """
 
-    @torch.no_grad()
+    @torch.no_grad()  # of each thread its own
+    def one(path: Path) -> tuple[Tensor, Tensor, float]:
+        samples = _read_stereo(path)
+        seconds = samples.shape[1] / SAMPLE_RATE
+        samples = _whole_frames(samples, frames)
+        latents = encode(torch.from_numpy(samples)[None])[0].permute(2, 0, 1).half()
+        return latents, torch.from_numpy(loudness_curve(samples)), seconds
+
     def compute() -> dict[str, Tensor]:
-        clips = read_ahead(_read_stereo, [row.path for row in rows], threads=1)
-        latents, levels, seconds = [], [], []
-        for samples in tqdm(clips, "latents", len(rows), unit="clip"):
-            seconds.append(samples.shape[1] / SAMPLE_RATE)
-            samples = _whole_frames(samples, frames)
-            latents.append(encode(torch.from_numpy(samples)[None])[0].permute(2, 0, 1).half())
-            levels.append(torch.from_numpy(loudness_curve(samples)))
+        cores = os.cpu_count() or 1  # a clip each: one alone keeps a single core busy
+        made = read_ahead(one, [row.path for row in rows], threads=cores, ahead=2 * cores)
+        latents, levels, seconds = zip(*tqdm(made, "latents", len(rows), unit="clip"), strict=True)
         return {
             "latents": torch.cat(latents),
             "levels": torch.cat(levels),
