@@ -185,7 +185,7 @@ def evaluate_control(
         try:
             (clip,) = pipeline.generate([settings])
         except UserError as error:  # a gradient that diverged: one clip must not end the run
-            if route == "none":
+            if route not in ("gradient", "both"):
                 raise
             diverged.append(prompt.number)
             if say is not None:

@@ -46,9 +46,9 @@ def griffin_lim(
     whatever else is in the batch. They have no gradient: losses look at the mel.
 
     The lowest eighth of the frequencies holds most of the music and takes an eighth of the time: as
-    spectra of a signal at an eighth of the sample rate. Going up from there leaves as little to
-    settle as sixteen iterations at the full rate did, in three fifths of their time (log-mel of
-    true mels .118 nat for .118, of a code's .270 for .269).
+    spectra of a signal at an eighth of the sample rate. Going up from there leaves about as little
+    to settle as sixteen iterations at the full rate did, in half of their time (log-mel and MR-STFT
+    of true mels .118 and 1.07 for .118 and 1.07, of a code's .270 and 1.32 for .269 and 1.31).
 
     Args:
         ladder: of both sides together: (part, iterations) one after the other, on the lowest
