@@ -21,7 +21,7 @@ from audiodiff.captions import captions
 from audiodiff.compose import clip
 from audiodiff.labels import SAMPLE_RATE, Labels, from_json, labels_from_score, to_json
 from audiodiff.loudness import loudness_curve, normalize
-from audiodiff.render import find_soundfont, loaded, render
+from audiodiff.render import LOWEST, find_soundfont, loaded, render
 from audiodiff.score import Score
 from audiodiff.sounds import Sound, sound
 from shared.captioned import METADATA, CaptionedFile, claim, read_captioned, rows_in, spread
@@ -117,7 +117,13 @@ def write_corpus(
             raise UserError(f"{name} is {value:g}; {least} and at most {high:g} is allowed")
     font = find_soundfont(soundfont)
     shares = {"sounds": sounds, "alone": alone}
-    origin = {"seed": seed, "seconds": seconds, **shares, "soundfont": _hash(font)}
+    origin = {
+        "seed": seed,
+        "seconds": seconds,
+        **shares,
+        "soundfont": _hash(font),
+        "lowest": LOWEST,
+    }
     claim(out, ORIGIN, origin, "clips")
     loaded(font)  # a broken one, or no FluidSynth, shows here and not inside a worker
     # Rounded first: 0.1 h of 16 s are 22.5 clips, but 0.008 / 3 h of 9.6 s are 1.

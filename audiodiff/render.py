@@ -19,6 +19,9 @@ SAMPLE_RATE = 44100  # Hz
 TAIL_SECONDS = 2.0  # for the last notes to fade when no length is asked for
 BLOCK = 64  # samples; FluidSynth takes notice of events between blocks of this size only
 GAIN = 0.3  # about full scale for a band; the samples are floats, so louder ones are not cut
+LOWEST = (
+    20.0  # Hz; below is nothing heard, but offsets of a soundfont's samples, louder than the music
+)
 DRUM_BANK = 128
 PROGRAM_MISSING = -1
 
@@ -153,7 +156,7 @@ class Renderer:
                 for channel, part in placed
                 for event in _events(part, channel, blocks_per_beat)
             )
-            return _play(synth, events, blocks)[:, :samples]
+            return _without_offset(_play(synth, events, blocks)[:, :samples], sample_rate)
         finally:
             synth.delete()
 
@@ -216,6 +219,15 @@ def _play(synth: Any, events: list[tuple[int, int, int, int, int]], blocks: int)
     return out
 
 
+def _without_offset(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Samples (2, s) without what is below 20 Hz: a Butterworth high-pass of the fourth order."""
+    from scipy.signal import butter, sosfilt
+
+    return sosfilt(butter(4, LOWEST, "high", fs=sample_rate, output="sos"), samples).astype(
+        np.float32
+    )
+
+
 @lru_cache(maxsize=1)
 def loaded(soundfont: Path) -> Renderer:
     """The process's renderer of a soundfont, which stays in memory.
@@ -244,8 +256,8 @@ def render(
         seconds: the length; by default the score's, and 2 s more for the last notes to fade.
 
     Returns:
-        (2, round(seconds * sample_rate)) float32, left and right. Full scale is 1, but nothing is
-        cut there: see `audiodiff.loudness.normalize`.
+        (2, round(seconds * sample_rate)) float32, left and right, without what is below 20 Hz. Full
+        scale is 1, but nothing is cut there: see `audiodiff.loudness.normalize`.
 
     Raises:
         UserError: no soundfont, one that lacks an instrument, or FluidSynth is not installed.

@@ -165,6 +165,33 @@ def test_pan_volume_and_reverb():
 
 
 @needs_soundfont
+@pytest.mark.parametrize("program", [51, 81, 89, 95])  # strings, a lead, pads: with an offset each
+def test_nothing_is_left_below_what_is_heard(program, monkeypatch):
+    held = part("synth pad", program, "pad", Note(0.0, 8.0, 57, 80), Note(0.0, 8.0, 64, 80))
+
+    def share_below(hertz: float) -> float:
+        clip = render(score(held), FONT, seconds=4.0).mean(axis=0)
+        power = np.abs(np.fft.rfft(clip)) ** 2
+        return power[np.fft.rfftfreq(len(clip), 1 / RATE) < hertz].sum() / power.sum()
+
+    assert share_below(20.0) < 1e-3
+    monkeypatch.setattr(module, "_without_offset", lambda samples, rate: samples)
+    assert share_below(20.0) > 0.1  # as the soundfont has it
+
+
+@pytest.mark.parametrize("rate", [RATE, 22050])
+def test_what_is_heard_stays(rate):
+    """Of sinusoids there is left what Butterworth's formula says, and of an offset nothing."""
+    times = np.arange(4 * rate) / rate
+    for hertz in (10.0, 20.0, 41.2, 110.0, 1000.0):
+        tone = np.stack([np.sin(2 * np.pi * hertz * times), np.full(len(times), 0.5)])
+        left, offset = module._without_offset(tone.astype(np.float32), rate)[:, 2 * rate :]
+        wanted = 1 / np.sqrt(1 + (20.0 / hertz) ** 8)
+        assert np.sqrt(2 * np.square(left).mean()) == pytest.approx(wanted, rel=0.01)
+        assert np.abs(offset).max() < 1e-4
+
+
+@needs_soundfont
 def test_drums_use_the_drum_bank():
     clip = render(score(KICKS), FONT, seconds=1.0)
     as_piano = render(score(dataclasses.replace(KICKS, role="bass")), FONT, seconds=1.0)
