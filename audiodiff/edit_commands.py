@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from audiodiff.edit_settings import (
+    FILLING_GUIDANCE_SCALE,
     Edit,
     EditSettings,
     check_added,
@@ -19,7 +20,6 @@ from audiodiff.edit_settings import (
     check_span,
     parse_span,
 )
-from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from audiodiff.sketch import Sketch, Timbre
 from shared.console import Evaluating, Making, advance, progress, say
 from shared.edit_settings import FillSettings
@@ -153,7 +153,7 @@ def evaluate(evaluating: Evaluating) -> None:
         limit=evaluating.limit,
         seed=evaluating.seed,
         steps=evaluating.steps,
-        guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+        guidance_scale=FILLING_GUIDANCE_SCALE if scale is None else scale,
         sampler=evaluating.sampler,
         say=say,
     )
@@ -290,7 +290,6 @@ def _planned(
     for line in () if job.meeting is None else job.meeting.told():
         say(f"Note: {line}")
     region = region_of(job, pipeline)
-    scale = making.guidance_scale
     plan = planned(
         pipeline,
         job,
@@ -300,7 +299,7 @@ def _planned(
         count=making.count,
         seed=making.seed or 0,
         steps=making.steps,
-        guidance_scale=DEFAULT_GUIDANCE_SCALE if scale is None else scale,
+        guidance_scale=making.guidance_scale,
         sampler=making.sampler,
         schedule=making.schedule,
         guidance=making.guidance,

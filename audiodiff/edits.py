@@ -11,11 +11,10 @@ import numpy as np
 from audiodiff.audio_file import Tags, resample
 from audiodiff.clip import record_of
 from audiodiff.controls import Controls
-from audiodiff.edit_settings import Edit, EditSettings
+from audiodiff.edit_settings import Edit, EditSettings, guidance_scale_of
 from audiodiff.editing import TASKS, Job, edit_clip, region_of
 from audiodiff.labels import FRAME_SECONDS
 from audiodiff.pipeline import MusicPipeline
-from audiodiff.settings import DEFAULT_GUIDANCE_SCALE
 from audiodiff.sound_file import Sound, read_sound, write_sound
 from shared.guidance import Guidance
 from shared.samplers import Callback
@@ -62,7 +61,7 @@ def edited(
     count: int = 1,
     seed: int = 0,
     steps: int = 25,
-    guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+    guidance_scale: float | None = None,
     controls: Callable[[float, int], Controls] | None = None,
     guidances: Sequence[Guidance] = (),
     callback: Callback | None = None,
@@ -71,6 +70,7 @@ def edited(
 
     Args:
         prompt: what to play there; nothing is as well.
+        guidance_scale: None for that of the task (`guidance_scale_of`).
         controls: given the second of the clip at which the part that the model works on begins, and
             its latent frames, what to follow there.
         guidances: more that steers, the first innermost.
@@ -104,16 +104,20 @@ def planned(
     count: int = 1,
     seed: int = 0,
     steps: int = 25,
-    guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+    guidance_scale: float | None = None,
     sampler: str = DEFAULT_SAMPLER,
     schedule: str = DEFAULT_SCHEDULE,
     guidance: GuidanceSettings = PROMPT_ALONE,
 ) -> list[EditSettings]:
     """The settings of an edit that was prepared, with the seeds seed, seed + 1, ..., checked.
 
+    Without a guidance scale it is that of the task (`guidance_scale_of`).
+
     Raises:
         UserError: a value that the model or the sampler does not take.
     """
+    if guidance_scale is None:
+        guidance_scale = guidance_scale_of(edit.task)
     sampled = pipeline.plan(
         prompt.strip() or "-",  # a clip cannot be made of no prompt, an edited one can
         seconds=region_of(job, pipeline).frames * FRAME_SECONDS,

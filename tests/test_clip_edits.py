@@ -290,6 +290,7 @@ def test_every_verb_tells_and_is_made_again(edits: Duotone, duotone: Duotone) ->
         assert made.code == 0, made.err
         record = json.loads(made.out[0])
         assert record["task"] == verb and record["source"] == "a.wav" and record["seed"] == 3
+        assert record["guidance_scale"] == (3.0 if verb == "restyle" else 2.0)
         assert soundfile.info("y.wav").frames == round(seconds * RATE)
         assert json.loads(duotone("info", "y.wav", "--json").out[0])["task"] == verb
         again = duotone("replay", "y.wav", "--overwrite")
