@@ -16,13 +16,13 @@ AUDIBLE = 1e-7  # power below which an end is silent, faded or not
 def finish(samples: np.ndarray, sample_rate: int, settings: MusicSettings) -> np.ndarray:
     """Decoded samples (2, s) as the settings want them: rate, length to the sample, loudness.
 
-    Dynamics that are held by gradient are ridden, but in loops, which would get a seam.
+    What it lacks of dynamics that were asked for is ridden, but in loops, which would get a seam.
     """
     length = round(settings.seconds * settings.sample_rate)
     if settings.loop is not None:
         return _finish_loop(samples, length, settings.sample_rate, settings.loudness)
     dynamics = settings.sketch and settings.sketch.dynamics
-    if dynamics and dynamics.in_gradient:
+    if dynamics:
         from audiodiff.fader import ride
 
         samples = ride(samples, dynamics)
