@@ -29,7 +29,7 @@ from audiodiff.sound_file import Sound
 from audiodiff.transition_controls import transition_controls
 from audiodiff.transitions import Meeting, draft, meet
 from shared.editing import Known, fill
-from shared.errors import UserError
+from shared.errors import DivergenceError
 from shared.generation import Start, Walk, inverted_noise, of_source, sample_latents
 from shared.guidance import Guidance, compose
 from shared.pipelines import batches
@@ -195,7 +195,7 @@ def edit_clip(
         place: puts what was made into the clip; by default :func:`placed`.
 
     Raises:
-        UserError: the numbers overflowed.
+        DivergenceError: the numbers overflowed.
     """
     region = region_of(job, pipeline)
     with torch.no_grad():
@@ -293,14 +293,14 @@ def played(
     """The free part, (c n) with the clip's channels, decoded of latents (1 z rows t) of the region.
 
     Raises:
-        UserError: the numbers overflowed.
+        DivergenceError: the numbers overflowed.
     """
     # Decoded alone, the frames at the edges would not know their neighbours.
     first, last = max(region.first - 4, 0), min(region.last + 4, region.frames)
     first, last = min(first, max(0, last - SHORTEST)), max(last, min(SHORTEST, region.frames))
     decoded = long_clips.decode(pipeline.codec, latents[..., first:last])[0]
     if not decoded.isfinite().all():
-        raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
+        raise DivergenceError("the numbers overflowed; a lower guidance scale or float32 helps")
     rate = job.sound.sample_rate
     samples = resample(decoded.float().cpu().numpy(), SAMPLE_RATE, rate) / gain
     per_frame = SAMPLES_PER_FRAME * rate / SAMPLE_RATE

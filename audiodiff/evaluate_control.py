@@ -32,7 +32,7 @@ from audiodiff.render import find_soundfont
 from audiodiff.settings import DEFAULT_LOUDNESS, MusicSettings
 from audiodiff.sketch import Chords, Curve, Melody, Rhythm, Sketch
 from audiodiff.theory import MODES, PITCH_CLASSES, parse_chord, parse_key
-from shared.errors import UserError
+from shared.errors import DivergenceError, UserError
 
 ROUTES = ("none", "channels", "gradient", "both")
 PARTS = ("melody", "chords", "rhythm", "dynamics")
@@ -184,7 +184,7 @@ def evaluate_control(
         start = time.perf_counter()
         try:
             (clip,) = pipeline.generate([settings])
-        except UserError as error:  # a gradient that diverged: one clip must not end the run
+        except DivergenceError as error:  # one clip must not end the run
             if route not in ("gradient", "both"):
                 raise
             diverged.append(prompt.number)

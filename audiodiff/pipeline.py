@@ -30,7 +30,7 @@ from shared.checkpoints import load_denoiser, load_student, model_hash, read_con
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
-from shared.errors import UserError
+from shared.errors import DivergenceError, UserError
 from shared.generation import sample_latents, sampling_mode
 from shared.guidance import Guidance, autoguidance, compose
 from shared.models import find_model
@@ -392,7 +392,7 @@ class MusicPipeline:
             needed = max(self._needed_frames(settings.seconds), SHORTEST)
             made = long_clips.decode(self.codec, latents[..., :needed])
         if not made.isfinite().all():
-            raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
+            raise DivergenceError("the numbers overflowed; a lower guidance scale or float32 helps")
         samples = made[0].float().cpu().numpy()  # (2 s)
         samples = finish(samples, self.codec.front_end.sample_rate, settings)
         return Clip(samples, settings.sample_rate, settings, steered)

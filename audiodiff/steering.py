@@ -22,7 +22,7 @@ from audiodiff.spectrogram import unpack
 from audiodiff.steering_losses import MelLoss
 from audiodiff.steering_rhythm import rhythm_loss
 from shared.denoiser import DenoiseFn
-from shared.errors import UserError
+from shared.errors import DivergenceError
 from shared.guidance import Guidance, Loss, Step, even_step, gradient, normalised_step
 from shared.guidance.compose import within
 
@@ -115,7 +115,7 @@ def shortfall(codec: MusicCodec, terms: Mapping[str, Term], latents: Tensor) -> 
     the steepest gradient would speak for all.
 
     Raises:
-        UserError: a loss or its gradient is no number; says which control's.
+        DivergenceError: a loss or its gradient is no number; says which control's.
     """
     mel = decode_mel(codec, latents, keep=False)
     total = mel.new_zeros(len(mel))
@@ -123,7 +123,7 @@ def shortfall(codec: MusicCodec, terms: Mapping[str, Term], latents: Tensor) -> 
         value = term.loss(unpack(mel, codec.front_end))
         (slope,) = torch.autograd.grad(value.sum(), mel, retain_graph=True)
         if not (value.isfinite().all() and slope.isfinite().all()):
-            raise UserError(
+            raise DivergenceError(
                 f"the gradient of {name} diverged; leave it to --control-by {name}=channels, "
                 f"or out, or lower its --weight"
             )
@@ -143,12 +143,12 @@ def finite(step: Step) -> Step:
     """A step that stops where its gradient is no number.
 
     Raises:
-        UserError: when called, so.
+        DivergenceError: when called, so.
     """
 
     def checked(slope: Tensor, sigma: Tensor) -> Tensor:
         if not slope.isfinite().all():
-            raise UserError(
+            raise DivergenceError(
                 f"the gradient that holds the controls diverged at noise level {sigma[0]:.3g}; "
                 "lower weights, more steps or --control-by channels help"
             )

@@ -29,7 +29,7 @@ from shared.conditioning import Conditioning, concatenate
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
 from shared.editing import Known
-from shared.errors import UserError
+from shared.errors import DivergenceError, UserError
 from shared.generation import sample_latents, sampling_mode
 from shared.guidance import Guidance, compose
 from shared.models import find_model
@@ -385,7 +385,7 @@ class ImagePipeline:
         height, width = (side * self.codec.factor for side in latents.shape[2:])
         images = images[..., top : top + height, left : left + width]  # (b 3 h w) in [-1, 1]
         if not images.isfinite().all():
-            raise UserError("the numbers overflowed; a lower guidance scale or float32 helps")
+            raise DivergenceError("the numbers overflowed; a lower guidance scale or float32 helps")
         return to_pil(images)
 
     def _check_size(self, width: int, height: int) -> None:

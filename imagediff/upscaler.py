@@ -36,7 +36,7 @@ from shared.checkpoints import load_denoiser, model_hash, save_component, write_
 from shared.conditioning import Conditioning
 from shared.denoiser import DenoiseFn, Denoiser
 from shared.devices import dtype_name, resolve_device, resolve_dtype
-from shared.errors import UserError
+from shared.errors import DivergenceError, UserError
 from shared.generation import sample_latents
 from shared.layout import MODEL_INDEX, read_json
 from shared.models import find_model
@@ -198,7 +198,7 @@ class Upscaler:
         residual = F.pixel_shuffle(residual.cpu(), self.fold)[..., :height, :width]
         made = enlarged + residual * self.residual_std[which]
         if not made.isfinite().all():
-            raise UserError("the numbers overflowed; float32 helps")
+            raise DivergenceError("the numbers overflowed; float32 helps")
         return to_pil(made)[0]
 
     def fold_pixels(self, pixels: Tensor) -> Tensor:

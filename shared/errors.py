@@ -1,4 +1,4 @@
-"""The one exception that means "the user asked for something that cannot be"."""
+"""The exceptions that mean "the user asked for something that cannot be"."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command line prints the message and exits with code 2; Python callers catch it as a
     ``ValueError``.
     """
+
+
+class DivergenceError(UserError):
+    """What was asked for made numbers that are none; less guidance or precision may help."""

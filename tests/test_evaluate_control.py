@@ -15,7 +15,7 @@ from audiodiff.judge import load_judge
 from audiodiff.prompts import SECONDS
 from audiodiff.settings import MusicSettings
 from audiodiff.theory import parse_chord, parse_key
-from shared.errors import UserError
+from shared.errors import DivergenceError, UserError
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_clip_that_diverges_counts_as_one_without_controls(
     def generate_or_diverge(self: MusicPipeline, settings: Sequence[MusicSettings]) -> Any:
         (one,) = settings
         if one.sketch is not None and one.sketch.parts()["dynamics"].by == "gradient":
-            raise UserError("the gradient of dynamics diverged")
+            raise DivergenceError("the gradient of dynamics diverged")
         return generate(self, settings)
 
     monkeypatch.setattr(MusicPipeline, "generate", generate_or_diverge)

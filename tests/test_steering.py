@@ -17,7 +17,7 @@ from audiodiff.sketch import Chords, Curve, Melody, Part, Rhythm, Sketch, Timbre
 from audiodiff.sound_curves import band_hz
 from audiodiff.spectrogram import FrontEnd, StereoMel, unpack, waveform_to_mel
 from audiodiff.steering import FURTHEST, Term, finite, shortfall, steering
-from shared.errors import UserError
+from shared.errors import DivergenceError, UserError
 from shared.guidance import normalised_step
 
 FRONT_END = FrontEnd()
@@ -267,10 +267,10 @@ def test_a_span_without_a_beat_pulls_at_nothing(pipeline: MusicPipeline) -> None
 def test_a_gradient_that_diverges_is_named(pipeline: MusicPipeline) -> None:
     latents = torch.zeros(1, *pipeline.latent_shape(16), requires_grad=True)
     terms = {"brightness": Term(lambda mel: mel.level.mean((1, 2)) / 0, 1.0)}
-    with pytest.raises(UserError, match="the gradient of brightness diverged"):
+    with pytest.raises(DivergenceError, match="the gradient of brightness diverged"):
         shortfall(pipeline.codec, terms, latents)
     step = finite(normalised_step(0.1))
-    with pytest.raises(UserError, match=r"diverged at noise level 2"):
+    with pytest.raises(DivergenceError, match=r"diverged at noise level 2"):
         step(torch.full((1, 1, 2, 2), torch.nan), torch.tensor([2.0]))
 
 
