@@ -223,9 +223,8 @@ def _without_offset(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """Samples (2, s) without what is below 20 Hz: a Butterworth high-pass of the fourth order."""
     from scipy.signal import butter, sosfilt
 
-    return sosfilt(butter(4, LOWEST, "high", fs=sample_rate, output="sos"), samples).astype(
-        np.float32
-    )
+    high_pass = butter(4, LOWEST, "high", fs=sample_rate, output="sos")
+    return np.asarray(sosfilt(high_pass, samples), np.float32)
 
 
 @lru_cache(maxsize=1)
