@@ -13,11 +13,9 @@ from torch import Tensor
 
 from audiodiff.curves import values_at
 from audiodiff.fader import LAST, WINDOW, decibel, fader, levels, ride
-from audiodiff.finish import finish
 from audiodiff.labels import FRAME_SECONDS, SAMPLES_PER_FRAME
 from audiodiff.loudness import loudness_curve
-from audiodiff.settings import MusicSettings
-from audiodiff.sketch import Curve, Sketch
+from audiodiff.sketch import Curve
 from audiodiff.spectrogram import FrontEnd
 from audiodiff.steering_losses import smooth
 
@@ -126,28 +124,3 @@ def test_the_finished_sound_is_ridden_within_its_span() -> None:
     assert np.array_equal(first[:, after:], samples[:, after:])
     assert not np.array_equal(first, samples)
     assert np.array_equal(ride(np.zeros_like(samples), curve), np.zeros_like(samples))
-
-
-@pytest.mark.parametrize("by", ["channels", "gradient", "both"])
-def test_a_clip_is_ridden_by_whatever_route_its_dynamics_are_held(by: str) -> None:
-    noise = np.random.default_rng(0).standard_normal((2, FRAMES * SAMPLES_PER_FRAME)) * 0.05
-    curve = Curve(points=((0, -30), (HALF, -24), (2 * HALF, -28)), by=by)
-
-    def made(sketch: Sketch | None) -> np.ndarray:
-        settings = MusicSettings(
-            prompt="-", negative_prompt="", model="-", model_hash="-", seed=0, steps=1,
-            guidance_scale=1.0, sampler="ddim", schedule="cosine", device="cpu", dtype="float32",
-            version="-", torch_version="-", bpm=None, key=None, sample_rate=44100, loudness=-16.0,
-            seconds=2 * HALF, sketch=sketch,
-        )  # fmt: skip
-        return finish(noise.astype(np.float32), 44100, settings)
-
-    plain, shaped = made(None), made(Sketch(dynamics=curve))
-    wanted = smooth(torch.from_numpy(values_at(curve, FRAMES)).float()[None])
-    off = [
-        (smooth(torch.from_numpy(loudness_curve(clip))[None]) - wanted)[0, 2:-2].std().item()
-        for clip in (plain, shaped)
-    ]
-    assert off[1] < 0.2 < 1 < off[0]
-    silent = made(Sketch(dynamics=replace(curve, weight=0.0)))
-    np.testing.assert_allclose(silent, plain, atol=1e-6)

@@ -365,11 +365,12 @@ def test_finishing_sets_loudness_and_fades_the_ends(pipeline: MusicPipeline) -> 
     assert not finish(np.zeros((2, 90000), np.float32), 44100, settings).any()
 
 
-@pytest.mark.parametrize("by, span_db", [("channels", 0.0), ("gradient", 8.0), ("both", 8.0)])
-def test_finishing_rides_dynamics_that_gradients_hold(
-    pipeline: MusicPipeline, by: str, span_db: float
+@pytest.mark.parametrize("by", ["channels", "gradient", "both"])
+@pytest.mark.parametrize("weight, span_db", [(1.0, 8.0), (0.5, 4.0), (0.0, 0.0)])
+def test_finishing_rides_dynamics_by_whatever_route_they_are_held(
+    pipeline: MusicPipeline, by: str, weight: float, span_db: float
 ) -> None:
-    sketch = Sketch(dynamics=Curve(points=((0, -30), (4, -22)), by=by))
+    sketch = Sketch(dynamics=Curve(points=((0, -30), (4, -22)), by=by, weight=weight))
     (settings,) = pipeline.plan("a waltz", seconds=4, loudness=-24, sketch=sketch)
     levels = loudness_curve(finish(wave(4.1), 44100, settings))[2:-2]
     assert levels[-1] - levels[0] == pytest.approx(span_db, abs=1.5)
