@@ -122,7 +122,7 @@ def write_corpus(
         "seconds": seconds,
         **shares,
         "soundfont": _hash(font),
-        "lowest": LOWEST,
+        "lowest_hertz": LOWEST,
     }
     claim(out, ORIGIN, origin, "clips")
     loaded(font)  # a broken one, or no FluidSynth, shows here and not inside a worker

@@ -15,9 +15,7 @@ SHORTEST_SPAN = 0.05  # seconds
 LONGEST = 600.0  # seconds that are made at once
 REGENERATE = 0.85  # k of arXiv 2311.00613: the share of noise that a regenerated part begins with
 OVERLAPS = (0.2, 60.0)  # seconds of a transition
-FILLING_GUIDANCE_SCALE = (
-    2.0  # what is around tells as much as words: nearer to real clips than by 3
-)
+FILLING_GUIDANCE_SCALE = 2.0  # nearer to real clips than 3: what is around tells as much as words
 
 
 def guidance_scale_of(task: str) -> float:

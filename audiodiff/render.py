@@ -19,9 +19,7 @@ SAMPLE_RATE = 44100  # Hz
 TAIL_SECONDS = 2.0  # for the last notes to fade when no length is asked for
 BLOCK = 64  # samples; FluidSynth takes notice of events between blocks of this size only
 GAIN = 0.3  # about full scale for a band; the samples are floats, so louder ones are not cut
-LOWEST = (
-    20.0  # Hz; below is nothing heard, but offsets of a soundfont's samples, louder than the music
-)
+LOWEST = 20.0  # Hz; below it there is nothing but offsets of a soundfont's samples
 DRUM_BANK = 128
 PROGRAM_MISSING = -1
 
