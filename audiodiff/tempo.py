@@ -15,7 +15,20 @@ PRIOR_TEMPO = 110.0  # the commonest tempo
 PRIOR_WIDTH = 0.8  # standard deviation of tempi round it, octaves
 PHASES = 48  # parts of a beat at which steady beats may begin
 CANDIDATES = 481  # tempi tried, 0.3 % apart
-TEETH = 4  # beats that the comb looks back
+# What a correlation of 1 at so many beats' distance says for a tempo, a logarithm of odds: learnt
+# by `python -m audiodiff.tempo_fit`.
+COMB = {
+    1 / 4: -1.6,
+    1 / 3: 0.2,
+    1 / 2: -2.0,
+    2 / 3: 1.9,
+    1: 3.0,
+    4 / 3: -4.1,
+    3 / 2: 2.0,
+    2: 3.2,
+    3: 4.3,
+    4: 10.5,
+}
 EDGE = 5  # values of the onset strength at the start, where everything seems to begin
 WINDOW = 2048  # samples a spectrum at 44.1 kHz; what is shorter hears no bass
 BANDS = 40  # in which onsets are looked for, evenly spaced in the logarithm of frequency
@@ -99,10 +112,11 @@ def blurred(onsets: np.ndarray) -> np.ndarray:
 def onset_tempo(onsets: np.ndarray) -> float | None:
     """Beats a minute that explain an onset strength best.
 
-    Each tempo is a comb of `TEETH` lags laid over the autocorrelation (Scheirer 1998, "Tempo and
-    beat analysis of acoustic musical signals", uses such combs), weighted by how common it is: a
-    normal density of its logarithm round `PRIOR_TEMPO` (Ellis 2007, "Beat tracking by dynamic
-    programming", equation 6).
+    Each tempo is a comb of lags laid over the autocorrelation (Scheirer 1998, "Tempo and beat
+    analysis of acoustic musical signals", uses such combs): `COMB` tells what a correlation there
+    says for the tempo or, where beats are divided otherwise, against it. To that comes how common
+    the tempo is, a normal density of its logarithm round `PRIOR_TEMPO` (Ellis 2007, "Beat tracking
+    by dynamic programming", equation 6).
 
     Args:
         onsets: (t,) as of `onset_strength`.
@@ -110,9 +124,35 @@ def onset_tempo(onsets: np.ndarray) -> float | None:
     Returns:
         A tempo from `SLOWEST` to `FASTEST`; None where nothing repeats, or in less than a second.
     """
-    lags = len(onsets)
-    if lags < ONSET_RATE or not np.ptp(onsets[EDGE:]):
+    if len(onsets) < ONSET_RATE or not np.ptp(onsets[EDGE:]):
         return None
+    values = lag_values(onsets)
+    repeats = values[[beats >= 1 and beats == int(beats) for beats in COMB]].mean(axis=0)
+    if repeats.max() <= 0:
+        return None
+    return float(tempi()[np.argmax(np.array(list(COMB.values())) @ values + log_prior())])
+
+
+def tempi() -> np.ndarray:
+    """The tempi that are tried, beats a minute (`CANDIDATES`,)."""
+    return np.geomspace(SLOWEST, FASTEST, CANDIDATES)
+
+
+def log_prior() -> np.ndarray:
+    """How common each of :func:`tempi` is, a logarithm but for a constant."""
+    return -0.5 * (np.log2(tempi() / PRIOR_TEMPO) / PRIOR_WIDTH) ** 2
+
+
+def lag_values(onsets: np.ndarray) -> np.ndarray:
+    """An onset strength's autocorrelation at the lags of `COMB`, for each of :func:`tempi`.
+
+    Args:
+        onsets: (t,) as of `onset_strength`, a second or more, not constant.
+
+    Returns:
+        (lags, `CANDIDATES`), 1 where it repeats exactly.
+    """
+    lags = len(onsets)
     smooth = blurred(onsets)
     smooth[:EDGE] = 0
     smooth -= smooth.mean()
@@ -120,14 +160,8 @@ def onset_tempo(onsets: np.ndarray) -> float | None:
     correlation = np.asarray(fft.irfft(power))[:lags]
     # Few products are behind long lags; more than twice as heavy they are not made.
     correlation /= np.maximum(np.arange(lags, 0, -1), lags / 2) * correlation[0] / lags
-    tempi = np.geomspace(SLOWEST, FASTEST, CANDIDATES)
-    teeth = np.arange(1, TEETH + 1)[:, None] * (60 * ONSET_RATE / tempi)
-    values = np.interp(teeth, np.arange(lags), correlation, right=0)
-    comb = values.mean(axis=0)
-    if comb.max() <= 0:
-        return None
-    prior = np.exp(-0.5 * (np.log2(tempi / PRIOR_TEMPO) / PRIOR_WIDTH) ** 2)
-    return float(tempi[np.argmax(np.clip(comb, 0, None) * prior)])
+    wanted = np.array(list(COMB))[:, None] * (60 * ONSET_RATE / tempi())
+    return np.interp(wanted, np.arange(lags), correlation, right=0)
 
 
 def steady_beats(onsets: np.ndarray, bpm: float) -> np.ndarray:

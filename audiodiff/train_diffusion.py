@@ -104,7 +104,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
             )
         objective = build_objective(config, [text for row in rows for text in row.texts], out)
     captions = Captions.tokenize([row.texts for row in rows], objective.text)
-    chosen = rows_where([vars(row.labels) for row in rows], config.where)
+    chosen = rows_where([vars(row.labels) for row in rows], config.where, config.repeat)
     schedule = objective.schedule
     last = range(max(0, len(rows) - EXAMPLES), len(rows))
 

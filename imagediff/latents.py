@@ -60,8 +60,15 @@ def precompute(
         batches = [paths[i : i + batch_size] for i in range(0, len(paths), batch_size)]
         # Threads do, for decoding files releases the interpreter's lock.
         images = tqdm(read_ahead(load_images, batches), "latents", len(batches), unit="batch")
-        parts = [encode(batch).half() for batch in images]
-        return {"latents": torch.cat(parts)}
+        # One tensor from the start: kept one by one, small results would settle in the holes that
+        # pictures leave, and memory grow by what all the pictures take.
+        latents = torch.empty(0)
+        for number, batch in enumerate(images):
+            part = encode(batch)
+            if not number:
+                latents = torch.empty(len(paths), *part.shape[1:], dtype=torch.float16)
+            latents[number * batch_size :][: len(part)] = part
+        return {"latents": latents}
 
     path = stem.with_name(stem.name + ".safetensors")
     return cached(path, fingerprint(paths, encoder), compute)["latents"]

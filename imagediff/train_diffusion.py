@@ -66,7 +66,7 @@ def train_diffusion(config_path: Path, data: Path, out: Path, resume: bool = Fal
         )
         objective = build_objective(config, [row.text for row in rows], out)
     captions = Captions.tokenize([[row.text] for row in rows], objective.text)
-    chosen = rows_where([row.labels for row in rows], config.where)
+    chosen = rows_where([row.labels for row in rows], config.where, config.repeat)
     schedule = objective.schedule
     last = range(max(0, len(rows) - 256), len(rows))
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
@@ -65,6 +68,8 @@ class DenoiserConfig:
             reproduce, exact and far quicker.
         where: label -> values; only rows of the data with one of these are trained on, such as
             {kind: [single]} to begin a curriculum.
+        repeat: label -> value -> how many times a row with it counts among the others, such as
+            {kind: {recolour: 3}} for what is learnt last.
         guidance_scale: of the samples to look at.
         prompts: of the samples to look at.
         init: a model folder whose U-Net, text encoder and tokenizer to begin with.
@@ -79,6 +84,7 @@ class DenoiserConfig:
     caption_dropout: float = 0.1
     latents: Literal["vae", "code"] = "vae"
     where: dict[str, list[str]] = field(default_factory=dict)
+    repeat: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = field(default_factory=dict)
     guidance_scale: float = 4.0
     prompts: tuple[str, ...] = ()
     init: str | None = None
@@ -184,13 +190,16 @@ def draw_noise(
 
 
 def rows_where(
-    labels: Sequence[Mapping[str, Any]], where: Mapping[str, Sequence[str]]
+    labels: Sequence[Mapping[str, Any]],
+    where: Mapping[str, Sequence[str]],
+    repeat: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> list[int]:
-    """The numbers of the rows whose labels are among those asked for."""
+    """The numbers of the rows whose labels are among those asked for, as often as they count."""
     return [
         number
         for number, row in enumerate(labels)
         if all(row.get(label) in values for label, values in where.items())
+        for _ in range(prod(times.get(str(row.get(label)), 1) for label, times in repeat.items()))
     ]
 
 

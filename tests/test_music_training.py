@@ -224,6 +224,8 @@ def test_captions_are_drawn_among_the_clips_own():
     labels = [{"kind": "sound"}, {"kind": "music"}, {}]
     assert rows_where(labels, {"kind": ["music"]}) == [1]
     assert rows_where(labels, {}) == [0, 1, 2]
+    assert rows_where(labels, {}, {"kind": {"music": 3}}) == [0, 1, 1, 1, 2]
+    assert rows_where(labels, {"kind": ["music"]}, {"kind": {"sound": 2}}) == [1]
 
 
 def test_mel_error_is_in_decibels():
