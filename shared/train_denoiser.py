@@ -34,6 +34,8 @@ from shared.training import Draw, LoopConfig
 from shared.unet import UNet
 from shared.vocabulary import WORDS_FILE, add_words
 
+Repeats = dict[str, dict[str, Annotated[int, Field(ge=1)]]]
+"""Label -> value -> how many times a row with it counts."""
 GAP_SIGMAS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -84,7 +86,7 @@ class DenoiserConfig:
     caption_dropout: float = 0.1
     latents: Literal["vae", "code"] = "vae"
     where: dict[str, list[str]] = field(default_factory=dict)
-    repeat: dict[str, dict[str, Annotated[int, Field(ge=1)]]] = field(default_factory=dict)
+    repeat: Repeats = field(default_factory=dict)
     guidance_scale: float = 4.0
     prompts: tuple[str, ...] = ()
     init: str | None = None

@@ -116,7 +116,7 @@ def begin(task: Task, config: DistillConfig) -> Begun:
     with processes().main_process_first():  # the others find what it has written
         examples = task.art.read_examples(task.teacher, task.data, config, run)
         copy_parts(task.teacher, task.out)
-    chosen = rows_where(examples.labels, config.where)
+    chosen = rows_where(examples.labels, config.where, config.repeat)
     if teacher.schedule is None or not isinstance(teacher.network, UNet):
         raise UserError(f"{task.teacher} has no U-Net with a list of trained noise levels")
     if config.guidance.on and teacher.network.hyper.has_class_embedding:

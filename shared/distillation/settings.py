@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass as validated
 from shared.config import STRICT
 from shared.distillation.consistency import HUBER_C
 from shared.errors import UserError
-from shared.train_denoiser import NoiseLevels
+from shared.train_denoiser import NoiseLevels, Repeats
 from shared.training import LoopConfig
 
 
@@ -57,6 +57,7 @@ class DistillConfig:
         caption_dropout: share of samples with an empty caption.
         latents: "vae" encodes the data; "code" takes the linear code, if the model has one.
         where: label -> values; only rows of the data with one of these are used.
+        repeat: label -> value -> how many times a row with it counts among the others.
         guidance_scale: of the samples to look at.
         prompts: of the samples to look at.
     """
@@ -70,6 +71,7 @@ class DistillConfig:
     caption_dropout: float = 0.1
     latents: Literal["vae", "code"] = "vae"
     where: dict[str, list[str]] = field(default_factory=dict)
+    repeat: Repeats = field(default_factory=dict)
     guidance_scale: float = 4.0
     prompts: tuple[str, ...] = ()
 
