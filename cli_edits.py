@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from audiodiff import edit_commands as clips
-from audiodiff.edit_settings import REGENERATE
+from audiodiff.edit_settings import REGENERATE, guidance_scale_of
 from imagediff import edit_commands as pictures
 from imagediff import movie_commands as movies
+from imagediff.settings import DEFAULT_GUIDANCE_SCALE as PICTURES_SCALE
 from shared.console import (
     FILE,
     Evaluating,
@@ -37,6 +38,12 @@ _SOUND = (
 )
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".mp4")
 
+
+def _scales(task: str) -> str:
+    return f"{PICTURES_SCALE:g} for pictures, {guidance_scale_of(task):g} for clips"
+
+
+FILLING = _scales("inpaint")
 span_option = click.option("--span", metavar="S:E", help="Clips: which part, in seconds.")
 prompt_option = click.option("--prompt", help="By default what FILE's own record says, if any.")
 noise_option = click.option(
@@ -69,7 +76,7 @@ strength_option = click.option(
 @click.option(
     "--source-prompt", help="What --invert takes FILE for; by default what its record says, if any."
 )
-@making_options()
+@making_options(_scales("restyle"))
 def restyle(
     file: Path,
     prompt: str | None,
@@ -94,7 +101,7 @@ def restyle(
 @click.command()
 @click.argument("file", type=FILE)
 @all_of(prompt_option, strength_option, span_option, noise_option, work_side_option)
-@making_options()
+@making_options(FILLING)
 def vary(
     file: Path,
     prompt: str | None,
@@ -123,7 +130,7 @@ def vary(
     "--strength", default=1.0, show_default=True, help="Pictures: below 1 keeps some of it."
 )
 @click.option("--opaque", is_flag=True, help="Pictures: what is filled shows, if transparent.")
-@all_of(fill_options, making_options())
+@all_of(fill_options, making_options(FILLING))
 def inpaint(
     file: Path,
     prompt: str | None,
@@ -155,7 +162,7 @@ def inpaint(
 @click.option("--right", default=0, metavar="PX", help="At the right.")
 @click.option("--top", default=0, metavar="PX", help="At the top.")
 @click.option("--bottom", default=0, metavar="PX", help="At the bottom.")
-@all_of(fill_options, making_options())
+@all_of(fill_options, making_options(FILLING))
 def extend(
     file: Path,
     prompt: str | None,
@@ -200,7 +207,7 @@ def extend(
     show_default=True,
     help="Clips: seconds in which one becomes the other.",
 )
-@all_of(noise_option, making_options("--sampling-steps"))
+@all_of(noise_option, making_options(FILLING, "--sampling-steps"))
 def blend(
     first: Path,
     second: Path,
@@ -230,7 +237,7 @@ def blend(
 
 @click.command()
 @click.argument("script", type=FILE)
-@making_options()
+@making_options(f"{PICTURES_SCALE:g}")
 def animate(script: Path, making: Making) -> None:
     """Make a .mp4, .gif or .webp file of the keyframes in SCRIPT (YAML or JSON).
 
@@ -245,7 +252,7 @@ VERBS = (restyle, vary, inpaint, extend, blend, animate)
 
 @click.command("edit")
 @click.option("--art", type=click.Choice(["image", "music"]), default="image", show_default=True)
-@evaluating_options
+@evaluating_options(FILLING)
 def evaluate_edit(art: str, evaluating: Evaluating) -> None:
     """Make hidden parts of real pictures or clips anew and print how well that goes."""
     kinds = {"image": pictures.evaluate, "music": clips.evaluate}

@@ -39,8 +39,12 @@ def all_of(*options: Decorator) -> Decorator:
     return decorate
 
 
-def sampling_options(guidance_scale: float | None, steps_option: str = "--steps") -> Decorator:
-    """``--steps``, ``--guidance-scale`` (with its default, None for the art's), ``--sampler``."""
+def sampling_options(guidance_scale: float | str, steps_option: str = "--steps") -> Decorator:
+    """``--steps``, ``--guidance-scale`` and ``--sampler``.
+
+    Args:
+        guidance_scale: its default; or, where that depends, words for the help, and it is None.
+    """
     return all_of(
         click.option(
             steps_option, "steps", default=25, show_default=True, help="Sampling steps, 1 to 10000."
@@ -48,8 +52,8 @@ def sampling_options(guidance_scale: float | None, steps_option: str = "--steps"
         click.option(
             "--guidance-scale",
             type=float,
-            default=guidance_scale,
-            show_default=guidance_scale is not None,
+            default=None if isinstance(guidance_scale, str) else guidance_scale,
+            show_default=guidance_scale if isinstance(guidance_scale, str) else True,
             help="How strongly the prompt is followed; 1 is off.",
         ),
         click.option(
@@ -278,27 +282,31 @@ class Making:
     overwrite: bool
 
 
-def making_options(steps_option: str = "--steps") -> Decorator:
+def making_options(guidance_scale: str, steps_option: str = "--steps") -> Decorator:
     """The options of :class:`Making`; the command takes them as one argument, ``making``."""
     return all_of(
         click.option(
             "-o", "--output", type=FILE, help="A file, or an existing folder; else beside you."
         ),
         count_and_seed_options("Results", "result"),
-        sampling_options(None, steps_option),
+        sampling_options(guidance_scale, steps_option),
         all_of(schedule_option, guidance_options, negative_option, model_options),
         all_of(json_option("result"), overwrite_option),
         gathered("making", Making),
     )
 
 
-evaluating_options = all_of(
-    click.option("--methods", metavar="A,B", help="Filling methods; by default the art's choice."),
-    sampling_options(None),
-    model_options,
-    evaluation_options,
-    gathered("evaluating", Evaluating),
-)
+def evaluating_options(guidance_scale: str) -> Decorator:
+    """The options of :class:`Evaluating`; the command takes them as one, ``evaluating``."""
+    return all_of(
+        click.option(
+            "--methods", metavar="A,B", help="Filling methods; by default the art's choice."
+        ),
+        sampling_options(guidance_scale),
+        model_options,
+        evaluation_options,
+        gathered("evaluating", Evaluating),
+    )
 
 
 def json_option(thing: str) -> Decorator:
