@@ -1,14 +1,21 @@
 """Linear codes of any patch, and latents that are kept until something changes."""
 
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
+from imagediff.codec import ImageCodec
 from imagediff.latents import precompute
+from shared.checkpoints import load_vae
 from shared.latents import cached, fingerprint, read_ahead
 from shared.linear_code import FILE, LinearCode, fit
+
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_patches_of_any_shape_are_coded_exactly_at_full_rank():
@@ -90,3 +97,16 @@ def test_reading_ahead_keeps_the_order_and_a_few_only():
     time.sleep(0.05)
     assert len(started) <= 4
     assert list(results) == [i * i for i in range(1, 50)]
+
+
+def test_the_carried_pictures_code_is_what_their_encoder_learnt():
+    picture = Image.new("RGB", (128, 128), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((20, 30, 90, 110), fill="tomato", outline="black", width=3)
+    draw.rectangle((60, 10, 120, 60), fill="royalblue")
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1
+    vae = ROOT / "imagediff" / "weights" / "vae"
+    with torch.no_grad():
+        latents = ImageCodec(load_vae(vae)).encode(pixels)
+    error = LinearCode.load(vae).encode(pixels) - latents
+    assert error.square().mean().sqrt() < 0.01 < latents.std() / 50
