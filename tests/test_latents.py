@@ -14,7 +14,6 @@ from shared.checkpoints import load_vae
 from shared.latents import cached, fingerprint, read_ahead
 from shared.linear_code import FILE, LinearCode, fit
 
-
 ROOT = Path(__file__).parents[1]
 
 
