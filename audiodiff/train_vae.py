@@ -33,6 +33,7 @@ from shared.train_autoencoder import (
     AutoencoderObjective,
     build_autoencoder,
     fitted_code,
+    latent_noise,
     save_autoencoder,
 )
 from shared.training import Draw, processes, train
@@ -103,7 +104,7 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
         ]
         mels = torch.stack(parts)
         latents = code.encode(mels)
-        return fold(mels), latents, seeded_noise(seeds, latents.shape[1:])
+        return fold(mels), latents, latent_noise(seeds, latents.shape[1:], config)
 
     examples = torch.cat(list(_crops(rows[-EXAMPLES:], config.crop, front_end)))
     latents = code.encode(examples)

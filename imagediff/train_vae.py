@@ -22,12 +22,12 @@ from imagediff.sheets import save_sheet, to_grey_levels
 from shared.config import STRICT, read_config
 from shared.errors import UserError
 from shared.layers import channels_last
-from shared.noise import seeded_noise
 from shared.train_autoencoder import (
     AutoencoderConfig,
     AutoencoderObjective,
     build_autoencoder,
     fitted_code,
+    latent_noise,
     save_autoencoder,
 )
 from shared.training import Draw, train
@@ -71,7 +71,7 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
         if config.crop:
             images = random_crops(images, config.crop, factor, seeds)
         latents = code.encode(images)
-        return images, latents, seeded_noise(seeds, latents.shape[1:])
+        return images, latents, latent_noise(seeds, latents.shape[1:], config)
 
     examples = load_images([row.path for row in rows[-32:]])
     latents = code.encode(examples)

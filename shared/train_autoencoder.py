@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shared.checkpoints import load_vae, save_component
 from shared.linear_code import FILE, LinearCode, fit
+from shared.noise import seeded_noise
 from shared.training import LoopConfig, processes
 from shared.vae import AutoencoderKL
 
@@ -25,8 +26,8 @@ class AutoencoderConfig:
         loop: see :class:`shared.training.LoopConfig`.
         anchor_weight: of the squared distance between the encoder's mean and the linear code.
         kl_weight: of the posterior's divergence from the standard normal, a latent element.
-        latent_noise: standard deviation of noise on the latents that the decoder learns from; it
-            will meet a denoiser's imperfect ones.
+        latent_noise: least and greatest standard deviation of noise on the latents that the decoder
+            learns from, drawn evenly for each sample; it will meet a denoiser's imperfect ones.
         init: a ``vae`` folder whose weights to begin with.
         train_encoder: off, only the decoder learns; with ``init``, latents stay what they were, so
             that a denoiser trained in them goes on fitting.
@@ -36,7 +37,7 @@ class AutoencoderConfig:
     loop: LoopConfig
     anchor_weight: float = 1.0
     kl_weight: float = 1e-6
-    latent_noise: float = 0.05
+    latent_noise: tuple[float, float] = (0.05, 0.05)
     init: str | None = None
     train_encoder: bool = True
 
@@ -50,11 +51,11 @@ class AutoencoderObjective(nn.Module):
         self.config = config
 
     def forward(self, media: Tensor, code: Tensor, noise: Tensor) -> Tensor:
-        """(b c h w), (b z h/f w/f) code, standard normal noise likewise -> loss (b,)."""
+        """(b c h w), (b z h/f w/f) code and what noise is added to it -> loss (b,)."""
         # The decoder learns from the code itself, so that it and the encoder never chase each
         # other: either can be trained on when the other is done.
-        noisy = code + self.config.latent_noise * noise
-        decoded = self.vae.decode(noisy.contiguous(memory_format=torch.channels_last))
+        noisy = (code + noise).contiguous(memory_format=torch.channels_last)
+        decoded = self.vae.decode(noisy)
         error = decoded.float() - media
         # L1 keeps edges; the square is what PSNR counts.
         reconstruction = error.abs().flatten(1).mean(1) + 2 * error.square().flatten(1).mean(1)
@@ -64,6 +65,15 @@ class AutoencoderObjective(nn.Module):
         anchor = (posterior.mean.float() - code).square().flatten(1).mean(1)
         kl = posterior.kl().float() / posterior.mean[0].numel()
         return reconstruction + self.config.anchor_weight * anchor + self.config.kl_weight * kl
+
+
+def latent_noise(seeds: Sequence[int], shape: Sequence[int], config: AutoencoderConfig) -> Tensor:
+    """The noise (b z h w) that latents of a shape (z h w) are given, by their seeds."""
+    low, high = config.latent_noise
+    # A second stream for the scalars: the first one's start is the noise itself.
+    generators = [torch.Generator().manual_seed(seed ^ 0x5EED) for seed in seeds]
+    shares = torch.stack([torch.rand(1, 1, 1, generator=generator) for generator in generators])
+    return (low + (high - low) * shares) * seeded_noise(seeds, shape)
 
 
 def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
@@ -13,6 +14,8 @@ from imagediff.latents import precompute
 from shared.checkpoints import load_vae
 from shared.latents import cached, fingerprint, read_ahead
 from shared.linear_code import FILE, LinearCode, fit
+from shared.train_autoencoder import AutoencoderConfig, latent_noise
+from shared.training import LoopConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,3 +112,12 @@ def test_the_carried_pictures_code_is_what_their_encoder_learnt():
         latents = ImageCodec(load_vae(vae)).encode(pixels)
     error = LinearCode.load(vae).encode(pixels) - latents
     assert error.square().mean().sqrt() < 0.01 < latents.std() / 50
+
+
+def test_noise_on_latents_is_between_its_bounds_and_by_its_seed():
+    config = AutoencoderConfig(model={}, loop=LoopConfig(steps=1), latent_noise=(0.1, 0.4))
+    noise = latent_noise(range(64), (4, 16, 16), config)
+    spread = noise.std((1, 2, 3))
+    assert spread.min() > 0.09 and spread.max() < 0.43
+    assert spread.mean().item() == pytest.approx(0.25, abs=0.03) and spread.std() > 0.05
+    assert torch.equal(latent_noise([7], (4, 16, 16), config)[0], noise[7])
