@@ -75,15 +75,27 @@ class Denoiser(nn.Module):
         # x0 - x would lose the digits of a small sigma.
         return ((1 - c_skip) * x0 - (c_skip * _per_sample(sigma)) * noise) / c_out
 
-    def loss(self, x0: Tensor, noise: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+    def loss(
+        self,
+        x0: Tensor,
+        noise: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        channel_weights: Tensor | None = None,
+    ) -> Tensor:
         """Mean squared error of the raw output, one number a sample: (b c h w), (b,) -> (b,).
 
         Flat in the network's own output; in terms of denoised it is weighted by 1 / c_out^2
         (Karras et al. 2022, arXiv 2206.00364, Eq. 8). Weight the result to change that.
+
+        Args:
+            channel_weights: (c,) of the squared errors of each channel; None for 1.
         """
         x = x0 + _per_sample(sigma) * noise
-        error = self.model_output(x, sigma, cond) - self.target(x0, noise, sigma)
-        return error.square().flatten(1).mean(1)
+        error = (self.model_output(x, sigma, cond) - self.target(x0, noise, sigma)).square()
+        if channel_weights is not None:
+            error = error * channel_weights[:, None, None]
+        return error.flatten(1).mean(1)
 
     def _run_network(self, scaled: Tensor, c_noise: Tensor, cond: Conditioning) -> Tensor:
         dtype = next((p.dtype for p in self.network.parameters()), scaled.dtype)

@@ -23,6 +23,7 @@ from shared.checkpoints import load_unet, save_component, write_scheduler
 from shared.conditioning import Conditioning
 from shared.config import STRICT
 from shared.denoiser import Denoiser
+from shared.errors import UserError
 from shared.guidance import classifier_free
 from shared.layers import channels_last
 from shared.noise import seeded_noise
@@ -66,6 +67,8 @@ class DenoiserConfig:
         max_tokens: tokens of a prompt, start and end included.
         noise: the noise levels.
         caption_dropout: share of samples that see an empty caption, for guidance.
+        channel_weights: of the latents' channels in the loss, such as what a decoder makes of an
+            error in each; none for all alike.
         latents: "vae" encodes the data; "code" takes the linear code the encoder was trained to
             reproduce, exact and far quicker.
         where: label -> values; only rows of the data with one of these are trained on, such as
@@ -84,6 +87,7 @@ class DenoiserConfig:
     max_tokens: int = 32
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     caption_dropout: float = 0.1
+    channel_weights: tuple[float, ...] = ()
     latents: Literal["vae", "code"] = "vae"
     where: dict[str, list[str]] = field(default_factory=dict)
     repeat: Repeats = field(default_factory=dict)
@@ -95,10 +99,16 @@ class DenoiserConfig:
 class DiffusionObjective(nn.Module):
     """The denoiser's loss with its text encoder in one module, for both learn together."""
 
-    def __init__(self, denoiser: Denoiser, text: TextEncoder) -> None:
+    channel_weights: Tensor | None
+
+    def __init__(
+        self, denoiser: Denoiser, text: TextEncoder, channel_weights: Sequence[float] = ()
+    ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.text = text
+        weights = torch.tensor(channel_weights) if channel_weights else None
+        self.register_buffer("channel_weights", weights)
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -123,7 +133,7 @@ class DiffusionObjective(nn.Module):
             concat = concat.contiguous(memory_format=torch.channels_last)
         cond = Conditioning(context=self.text(ids), concat=concat)
         x0 = x0.contiguous(memory_format=torch.channels_last)
-        return self.denoiser.loss(x0, noise, sigma, cond)
+        return self.denoiser.loss(x0, noise, sigma, cond, self.channel_weights)
 
 
 @dataclass(frozen=True)
@@ -216,13 +226,19 @@ def build_objective(
     Raises:
         UserError: the config is at fault.
     """
+    weights, channels = config.channel_weights, config.unet.get("out_channels")
+    if weights and (len(weights) != channels or min(weights) < 0 or not any(weights)):
+        raise UserError(
+            f"channel_weights must be {channels} numbers from 0 up, one of the latents' channels "
+            f"each, not {weights}"
+        )
     schedule = schedule_from_config(config.scheduler)
     text = _text_encoder(config, captions, out)
     unet = UNet.from_config(config.unet)
     if config.init is not None:
         unet.load_state_dict(load_unet(Path(config.init) / "unet").state_dict())
     denoiser = Denoiser(unet, parameterization_from_config(config.scheduler, schedule), schedule)
-    return DiffusionObjective(channels_last(denoiser), text)
+    return DiffusionObjective(channels_last(denoiser), text, config.channel_weights)
 
 
 def _text_encoder(config: DenoiserConfig, captions: Sequence[str], out: Path) -> TextEncoder:

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from imagediff.codec import ImageCodec
 from imagediff.latents import precompute
 from shared.checkpoints import load_vae
+from shared.errors import UserError
 from shared.latents import cached, fingerprint, read_ahead
 from shared.linear_code import FILE, LinearCode, fit
 from shared.train_autoencoder import AutoencoderConfig, latent_noise
+from shared.train_denoiser import DenoiserConfig, build_objective
 from shared.training import LoopConfig
 
 ROOT = Path(__file__).parents[1]
@@ -121,3 +123,11 @@ def test_noise_on_latents_is_between_its_bounds_and_by_its_seed():
     assert spread.min() > 0.09 and spread.max() < 0.43
     assert spread.mean().item() == pytest.approx(0.25, abs=0.03) and spread.std() > 0.05
     assert torch.equal(latent_noise([7], (4, 16, 16), config)[0], noise[7])
+
+
+def test_channels_weigh_what_they_are_told(tmp_path):
+    asked: dict = {"unet": {"out_channels": 4}, "scheduler": {}, "text": {}}
+    for weights in ((1, 2), (0, 0, 0, 0), (1, 1, 1, -1)):
+        config = DenoiserConfig(**asked, loop=LoopConfig(steps=1), channel_weights=weights)
+        with pytest.raises(UserError, match="channel_weights must be 4 numbers from 0 up"):
+            build_objective(config, [], tmp_path)

@@ -92,6 +92,10 @@ def test_target_is_the_definition_and_the_loss_is_flat_in_it(name, state):
     loss = denoiser.loss(x0, noise, sigma, NOTHING)
     assert loss.shape == sigma.shape
     torch.testing.assert_close(loss, answer.square().mean((1, 2, 3)), atol=1e-3, rtol=1e-3)
+    weights = torch.arange(float(x0.shape[1]))
+    loss = denoiser.loss(x0, noise, sigma, NOTHING, weights)
+    weighted = (answer.square().mean((2, 3)) * weights).mean(1)
+    torch.testing.assert_close(loss, weighted, atol=1e-3, rtol=1e-3)
 
 
 def test_eps_target_is_the_noise_exactly(state):
