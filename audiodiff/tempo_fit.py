@@ -21,6 +21,7 @@ from audiodiff.corpus import Row, read_folder
 from audiodiff.sound_file import read_sound
 from audiodiff.tempo import (
     COMB,
+    FASTEST,
     ONSET_RATE,
     SLOWEST,
     lag_values,
@@ -85,9 +86,12 @@ def read_clips(rows: Sequence[Row], count: int) -> dict[str, Examples]:
     Raises:
         UserError: there are too few clips with a tempo.
     """
-    rows = [row for row in rows if row.labels.tempo is not None and row.labels.tempo >= SLOWEST]
+    rows = [row for row in rows if SLOWEST <= (row.labels.tempo or 0) <= FASTEST]
     if len(rows) < count:
-        raise UserError(f"only {len(rows)} clips state a tempo; {count} are needed (--clips)")
+        raise UserError(
+            f"only {len(rows)} clips state a tempo from {SLOWEST:g} to {FASTEST:g}; {count} are "
+            "needed (--clips)"
+        )
     found = []
     for row in tqdm(random.Random(0).sample(rows, count), unit="clip"):
         assert row.labels.tempo is not None

@@ -76,11 +76,12 @@ def test_from_the_command_line(tmp_path, capsys) -> None:
         sound = (0.3 * np.exp(-20 * since) * np.sin(2 * np.pi * 300 * time)).astype(np.float32)
         write_audio(tmp_path / f"{number}.wav", np.stack([sound, sound]), SAMPLE_RATE)
         rows.append({"file_name": f"{number}.wav", "text": "beats", "tempo": float(bpm)})
+    rows.append(rows[-1] | {"tempo": 240.0})
     metadata = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metadata.jsonl").write_text(metadata, encoding="utf-8")
     tempo_fit.main(["--data", str(tmp_path), "--clips", "6"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(COMB) + 4
     assert lines[len(COMB)].startswith("clips of 6 s: 1.000 right or an octave off")
-    with pytest.raises(SystemExit, match="only 6 clips state a tempo; 7 are needed"):
+    with pytest.raises(SystemExit, match="only 6 clips state a tempo from 50 to 200; 7 are"):
         tempo_fit.main(["--data", str(tmp_path), "--clips", "7"])
