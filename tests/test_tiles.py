@@ -82,22 +82,26 @@ def test_windows_agree_with_the_single_pass_on_a_picture_that_fits() -> None:
     without anything in common, which see as little each, are far worse.
     """
     carried = ImagePipeline.load("builtin", "cpu", "float32")
-    picture = render(scene_at(HELD_OUT_SERIES, 0), 128)
-    (settings,) = carried.plan(scene_at(HELD_OUT_SERIES, 0).caption, guidance_scale=1.0)
-    with torch.no_grad():
-        known = carried.codec.encode(from_pil(picture))
-        single = carried.denoise_fn([settings])
-        windows = windowed_plane(single, (16, 16), (16, 12))
-        for level in (0.1, 1.0, 3.0):
-            sigma = torch.tensor([level])
+    errors = []
+    for number in range(3):
+        scene = scene_at(HELD_OUT_SERIES, number)
+        (settings,) = carried.plan(scene.caption, guidance_scale=1.0)
+        with torch.no_grad():
+            known = carried.codec.encode(from_pil(render(scene, 128)))
+            single = carried.denoise_fn([settings])
+            windows = windowed_plane(single, (16, 16), (16, 12))
             noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(0))
-            x = known + level * noise
-            whole, made = single(x, sigma), windows(x, sigma)
-            halves = torch.cat([single(half, sigma) for half in x.chunk(2, dim=3)], dim=3)
-            missed = rms(whole - known)
-            assert 0 < rms(made - whole) < 0.35 * missed
-            assert rms(made - known) < 1.03 * missed
-            assert rms(halves - whole) > 1.5 * rms(made - whole)
+            for level in (0.1, 1.0, 3.0):
+                sigma, x = torch.tensor([level]), known + level * noise
+                whole, made = single(x, sigma), windows(x, sigma)
+                halves = torch.cat([single(half, sigma) for half in x.chunk(2, dim=3)], dim=3)
+                pairs = ((whole, known), (made, known), (made, whole), (halves, whole))
+                errors.append([rms(one - other) for one, other in pairs])
+    # (scenes levels pairs) -> (levels pairs): of a single scene an error is much by chance
+    for missed, missed_too, apart, halves_apart in np.reshape(errors, (3, 3, 4)).mean(axis=0):
+        assert 0 < apart < 0.35 * missed
+        assert missed_too < 1.03 * missed
+        assert halves_apart > 1.5 * apart
 
 
 def rms(values: Tensor) -> float:
@@ -138,11 +142,15 @@ def test_a_carried_model_s_tile_has_no_edge_stronger_than_its_interior(
     duotone: Duotone,
 ) -> None:
     """Rolled by half, the ends meet in the middle: the step there is one among the others."""
-    how = ("--seed", 3, "--tile")
-    (path,) = duotone("image", "a red apple on a blue background", *how, "-o", "x.png").out
-    with Image.open(path) as picture:
-        tile = np.asarray(picture)
-    for turned in (tile, tile.transpose(1, 0, 2)):
-        edge, inside = seam(turned)
-        assert edge <= inside
-    assert duotone("replay", path).out[-1] == "identical"
+    how = ("--seed", 3, "--count", 3, "--tile")
+    paths = duotone("image", "a red apple on a blue background", *how).out
+    shares = []
+    for path in paths:
+        with Image.open(path) as picture:
+            tile = np.asarray(picture)
+        for turned in (tile, tile.transpose(1, 0, 2)):
+            edge, inside = seam(turned)
+            shares.append(edge / inside)
+    # An outline may run along one of six ends, and be the strongest step there is.
+    assert np.mean(shares) < 0.7 and sorted(shares)[-2] < 1
+    assert duotone("replay", paths[0]).out[-1] == "identical"
