@@ -237,7 +237,7 @@ def blend(
 
 @click.command()
 @click.argument("script", type=FILE)
-@making_options(f"{PICTURES_SCALE:g}")
+@making_options(PICTURES_SCALE)
 def animate(script: Path, making: Making) -> None:
     """Make a .mp4, .gif or .webp file of the keyframes in SCRIPT (YAML or JSON).
 

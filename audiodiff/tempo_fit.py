@@ -17,6 +17,7 @@ import numpy as np
 from scipy import optimize, special
 from tqdm import tqdm
 
+from audiodiff.analysis import middle_part
 from audiodiff.corpus import Row, read_folder
 from audiodiff.sound_file import read_sound
 from audiodiff.tempo import (
@@ -97,7 +98,7 @@ def read_clips(rows: Sequence[Row], count: int) -> dict[str, Examples]:
         assert row.labels.tempo is not None
         sound = read_sound(row.path)
         onsets = onset_strength(sound.samples, sound.sample_rate)
-        parts = [_middle(onsets, length) for length in LENGTHS]
+        parts = [middle_part(onsets[None], ONSET_RATE, length)[0] for length in LENGTHS]
         if all(np.ptp(part) for part in parts):
             found.append(([lag_values(part) for part in parts], row.labels.tempo))
     true = np.array([tempo for _, tempo in found])
@@ -136,12 +137,6 @@ def make_patterns(count: int) -> dict[str, Examples]:
         values = np.stack([lag_values(onsets) for onsets, _ in made])
         examples[f"patterns of {length:g} s"] = values, np.array([tempo for _, tempo in made])
     return examples
-
-
-def _middle(onsets: np.ndarray, seconds: float) -> np.ndarray:
-    length = round(seconds * ONSET_RATE)
-    start = max(0, (len(onsets) - length) // 2)
-    return onsets[start : start + length]
 
 
 def main(args: Sequence[str] | None = None) -> None:

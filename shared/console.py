@@ -282,7 +282,7 @@ class Making:
     overwrite: bool
 
 
-def making_options(guidance_scale: str, steps_option: str = "--steps") -> Decorator:
+def making_options(guidance_scale: float | str, steps_option: str = "--steps") -> Decorator:
     """The options of :class:`Making`; the command takes them as one argument, ``making``."""
     return all_of(
         click.option(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from shared.checkpoints import load_vae, save_component
@@ -15,6 +16,8 @@ from shared.linear_code import FILE, LinearCode, fit
 from shared.noise import seeded_noise
 from shared.training import LoopConfig, processes
 from shared.vae import AutoencoderKL
+
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class AutoencoderConfig:
     loop: LoopConfig
     anchor_weight: float = 1.0
     kl_weight: float = 1e-6
-    latent_noise: tuple[float, float] = (0.05, 0.05)
+    latent_noise: tuple[NotNegative, NotNegative] = (0.05, 0.05)
     init: str | None = None
     train_encoder: bool = True
 

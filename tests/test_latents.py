@@ -89,6 +89,18 @@ def test_pictures_of_another_folder_get_latents_of_their_own(tmp_path):
     assert get("one") == -1.0
 
 
+def test_latents_of_several_batches_are_in_the_order_of_their_files(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (8, 8), (50 * number,) * 3).save(path)
+    (tmp_path / "encoder").write_text("an encoder")
+    stem = tmp_path / "kept"
+    latents = precompute(paths, lambda x: x[:, :1], [tmp_path / "encoder"], stem, batch_size=2)
+    assert latents.dtype == torch.float16 and latents.shape == (5, 1, 8, 8)
+    wanted = torch.arange(5) * 50 / 127.5 - 1
+    assert torch.allclose(latents[:, 0, 3, 3].float(), wanted, atol=1e-3)
+
+
 def test_reading_ahead_keeps_the_order_and_a_few_only():
     started = []
 
