@@ -63,6 +63,8 @@ class MusicCodec:
                 f"n_mels must be a multiple of {FOLD * vae.downsampling} for this autoencoder, "
                 f"not {front_end.n_mels}"
             )
+        if vae.encoder is None and code is None:
+            raise UserError("this autoencoder has no encoder, and no linear code is beside it")
         # Float16 overflows in such decoders, as those of Stable Diffusion do.
         self.vae = vae.float() if _dtype(vae) == torch.float16 else vae
         self.vocoder = vocoder

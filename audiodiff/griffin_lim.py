@@ -23,6 +23,8 @@ from audiodiff.spectrogram import (
     StereoMel,
     hann_window,
     mel_filters,
+    mix_rows,
+    mostly_zeros,
     overlap_add,
     unpack,
 )
@@ -55,20 +57,27 @@ def griffin_lim(
             1/part of the frequencies. One whose double does not divide the hop is left out.
         stereo_iterations: of left and right apart, at the full rate, after that.
     """
+    spectra = (linear(unpack(each[None].float(), front_end), front_end) for each in mel)
     return torch.stack(
-        [_one(each[None].float(), front_end, ladder, stereo_iterations) for each in mel]
+        [samples_of(*each, front_end, ladder, stereo_iterations) for each in spectra]
     )
 
 
-def _one(
-    mel: Tensor, front_end: FrontEnd, ladder: Sequence[tuple[int, int]], stereo_iterations: int
+@torch.no_grad()
+def samples_of(
+    level: Tensor,
+    pan: Tensor,
+    width: Tensor,
+    front_end: FrontEnd,
+    ladder: Sequence[tuple[int, int]] = LADDER,
+    stereo_iterations: int = 4,
 ) -> Tensor:
-    """(1 2 f t) -> (2 s). One clip at a time stays in a processor's cache.
+    """Level, pan and width of linear frequencies (1 bins t) -> samples (2 t*hop_length).
 
-    Frames are rows here, (c t bins), as that is how transforms want them.
+    As :func:`griffin_lim`. One clip at a time stays in a processor's cache.
     """
-    found = linear(unpack(mel, front_end), front_end)
-    level, pan, width = (part.mT.contiguous() for part in found)
+    # Frames are rows here, (c t bins), as that is how transforms want them.
+    level, pan, width = (part.mT.contiguous() for part in (level, pan, width))
     magnitudes = torch.cat([level * (1 + pan), level * (1 - pan)])
     shared = level * _sinusoids(level[0], front_end)
     for part, iterations in ladder:
@@ -85,8 +94,14 @@ def linear(mel: StereoMel, front_end: FrontEnd) -> tuple[Tensor, Tensor, Tensor]
     Levels by least squares, kept above 0: iterations towards the exact non-negative solution cost
     more than Griffin-Lim and gain nothing that is heard.
     """
-    inverse, spread = _inverse(front_end, mel.level.device)
-    return (inverse @ mel.level).clamp(min=0), spread @ mel.pan, spread @ mel.width
+    inverse = _inverse(front_end, mel.level.device)
+    return (inverse @ mel.level).clamp(min=0), *linear_stereo(mel, front_end)
+
+
+def linear_stereo(mel: StereoMel, front_end: FrontEnd) -> tuple[Tensor, Tensor]:
+    """Pan and width (b bins t) of linear frequencies: those of the bands around."""
+    spread = _spread(front_end, mel.pan.device)
+    return mix_rows(spread, mel.pan), mix_rows(spread, mel.width)
 
 
 def _half_turn_between(pan: Tensor, width: Tensor) -> Tensor:
@@ -208,12 +223,26 @@ def _peaks(level: Tensor) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=2)
 @torch.inference_mode(False)
-def _inverse(front_end: FrontEnd, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What mel levels (bins n_mels), and values of pairs of bands (bins n_mels/2), are spread by.
+def _inverse(front_end: FrontEnd, device: torch.device) -> Tensor:
+    """What mel levels are spread over linear frequencies by (bins n_mels)."""
+    return torch.linalg.pinv(mel_filters(front_end)).to(device)
 
-    The rows of the second sum to 1, or to 0 where no band reaches.
+
+@lru_cache(maxsize=2)
+@torch.inference_mode(False)
+def _spread(front_end: FrontEnd, device: torch.device) -> Tensor:
+    """What values of pairs of bands are spread by (bins n_mels/2)."""
+    pairs = mel_filters(front_end).unflatten(0, (-1, 2)).sum(1)
+    return mostly_zeros(shares_of_bands(pairs), device)
+
+
+def shares_of_bands(filters: Tensor) -> Tensor:
+    """The share of each band in a bin (bins f), of filters (f bins); rows sum to 1.
+
+    A bin outside of all bands goes with the one that is nearest.
     """
-    filters = mel_filters(front_end)
-    pairs = filters.unflatten(0, (-1, 2)).sum(1)
-    spread = (pairs / pairs.sum(0).clamp(min=1e-9)).mT
-    return torch.linalg.pinv(filters).to(device), spread.contiguous().to(device)
+    count, bins = filters.shape
+    nearest = torch.where(torch.arange(bins) < bins // 2, 0, count - 1)
+    inside = filters.sum(0) > 0
+    weights = torch.where(inside, filters, F.one_hot(nearest, count).mT)
+    return (weights / weights.sum(0)).mT.contiguous()

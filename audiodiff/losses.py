@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audiodiff.spectrogram import FrontEnd, mel_filters, stft
+from audiodiff.spectrogram import FrontEnd, mel_bands, stft
 
 RESOLUTIONS = ((512, 128), (1024, 256), (2048, 512))
 """n_fft and hop_length of each."""
@@ -36,16 +36,6 @@ def log_mel_distance(samples: Tensor, target: Tensor, front_end: FrontEnd) -> Te
     return (made - true).abs().flatten(1).mean(1)
 
 
-def stft_error(samples: Tensor, target: Tensor, front_end: FrontEnd) -> Tensor:
-    """Distance of complex spectra, phases included, over the target's size: (b,).
-
-    Both are (b c s). Silence is as far from silence as it is: 0.
-    """
-    error = (stft(samples, front_end) - stft(target, front_end)).abs().flatten(1).mean(1)
-    size = stft(target, front_end).abs().flatten(1).mean(1)
-    return error / (size + front_end.log_floor)
-
-
 def _magnitudes(samples: Tensor, n_fft: int, hop_length: int) -> Tensor:
     """(b c s) -> (b n), all of an example in one row, not below ``QUIETEST``."""
     window = torch.hann_window(n_fft, device=samples.device)
@@ -61,4 +51,4 @@ def _log_mels(samples: Tensor, front_end: FrontEnd) -> Tensor:
     spectra = stft(samples, front_end)
     # A magnitude has no gradient at 0.
     magnitudes = (spectra.real.square() + spectra.imag.square() + 1e-16).sqrt()
-    return (mel_filters(front_end, samples.device) @ magnitudes + front_end.log_floor).log()
+    return (mel_bands(magnitudes, front_end) + front_end.log_floor).log()

@@ -113,14 +113,16 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
     def report(step: int, objective: nn.Module) -> dict[str, Any]:
         assert isinstance(objective, AutoencoderObjective)
         save_autoencoder(objective.vae, out / "vae")
-        device = next(objective.parameters()).device
-        means = objective.vae.encode(fold(examples).to(device)).mean
-        decoded = unfold(objective.vae.decode(means)).cpu()
+        vae, device = objective.vae, next(objective.parameters()).device
+        read = latents.to(device)
+        if vae.encoder is not None:
+            read = vae.encode(fold(examples).to(device)).mean
+        decoded = unfold(vae.decode(read)).cpu()
         pairs = torch.stack([examples[:16], decoded[:16]], dim=1).flatten(0, 1)
         save_mels(pairs, out / "runs" / "vae" / "samples" / f"{step:06d}.png", columns=8)
         return {
             "mel_error_db": round(mel_error_db(examples, decoded, front_end), 3),
-            "code_error": round((means.cpu() - latents).square().mean().sqrt().item(), 4),
+            "code_error": round((read.cpu() - latents).square().mean().sqrt().item(), 4),
         }
 
     objective = AutoencoderObjective(channels_last(vae), config)

@@ -1,4 +1,4 @@
-"""Training a vocoder: mel spectrograms to samples.
+"""Training a vocoder: the levels of linear frequencies that a mel stands for.
 
 Writes ``out/vocoder``; the run (checkpoint and log) lives in ``out/runs/vocoder``.
 """
@@ -8,22 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
+from audiodiff.codec import MusicCodec
 from audiodiff.corpus import read_folder
 from audiodiff.data import crop
-from audiodiff.losses import log_mel_distance, mr_stft_distance, stft_error
-from audiodiff.spectrogram import FrontEnd
-from audiodiff.vocoder import VocosVocoder, load_vocoder, write_vocoder
+from audiodiff.losses import log_mel_distance, mr_stft_distance
+from audiodiff.spectrogram import FrontEnd, mel_bands, stft, waveform_to_mel
+from audiodiff.vocoder import NeuralGriffinLim, load_vocoder, write_vocoder
 from shared.config import STRICT, read_config
+from shared.devices import resolve_dtype
 from shared.errors import UserError
+from shared.models import find_model
 from shared.training import Draw, LoopConfig, train
 
 EXAMPLES = 16  # clips at the end of the data that the log's distances are measured on
+EDGE = 4  # frames at the ends of a crop that hear beyond it
+QUIETEST = 1e-7  # magnitude, a sine of amplitude 1 having 1: about what rounding to 16 bits leaves
+LOUDER = (-12.0, 2.0)  # dB, within which each crop is made louder or quieter
 
 
 @validated(frozen=True, config=STRICT)
@@ -37,48 +44,54 @@ class VocoderConfig:
         layers: its blocks.
         front_end: what a spectrogram is; see :class:`audiodiff.spectrogram.FrontEnd`.
         crop: length in spectrogram frames of the random parts of clips that are trained on.
-        mel_weight: of the log-mel distance.
-        phase_weight: of the distance of complex spectra. Phases cannot be told from a mel, but
-            where neighbouring frames settle them this finds the way early.
-        mel_noise: standard deviation of noise on the mels; an autoencoder's are imperfect.
+        codec: a model. Of every other crop the network sees the mel that its autoencoder
+            makes of it, as it will see those of what a denoiser makes.
+        latent_noise: greatest standard deviation of noise on the latents of half of these.
+        convergence_weight, mel_weight: of spectral convergence and of the log-mel distance,
+            beside the distance of log magnitudes.
         init: a ``vocoder`` folder whose network to begin with.
     """
 
     art: Literal["music"]
     loop: LoopConfig
-    dim: int = 256
-    layers: int = 8
+    dim: int = 384
+    layers: int = 2
     front_end: FrontEnd = field(default_factory=FrontEnd)
-    crop: int = 86
-    mel_weight: float = 1.0
-    phase_weight: float = 0.1
-    mel_noise: float = 0.02
+    crop: int = 72
+    codec: str | None = None
+    latent_noise: Annotated[float, Field(ge=0)] = 0.3
+    convergence_weight: float = 1.0
+    mel_weight: float = 0.5
     init: str | None = None
 
 
 class VocoderObjective(nn.Module):
-    """Distances of spectra, of left, right and what is between them."""
+    """How far levels of linear frequencies are from the true ones, left and right apart."""
 
-    def __init__(self, vocoder: VocosVocoder, config: VocoderConfig) -> None:
+    def __init__(self, vocoder: NeuralGriffinLim, config: VocoderConfig) -> None:
         super().__init__()
         self.vocoder = vocoder
         self.config = config
 
     def forward(self, samples: Tensor, mel: Tensor) -> Tensor:
-        """Samples (b 2 s), their normalised mel (b 2 f t) -> loss (b,)."""
-        made, true = with_mid_and_side(self.vocoder(mel)), with_mid_and_side(samples)
+        """Samples (b 2 s) and a mel that stands for them (b 2 f t) -> loss (b,)."""
+        level, pan, _ = self.vocoder.spectra(mel)
+        made = torch.stack([level * (1 + pan), level * (1 - pan)], dim=1)[..., EDGE:-EDGE]
+        front_end = self.vocoder.front_end
         with torch.autocast(samples.device.type, enabled=False):
+            true = stft(samples, front_end).abs()[..., EDGE:-EDGE]
+            ratio = (made + QUIETEST) / (true + QUIETEST)
+            distance = ratio.log().abs().flatten(1).mean(1)
+            # A root has no gradient at 0.
+            error = (made - true).square().flatten(1).sum(1) + 1e-9
+            convergence = (error / (true.square().flatten(1).sum(1) + 1e-9)).sqrt()
+            floor = front_end.log_floor
+            bands, wanted = (mel_bands(each, front_end) + floor for each in (made, true))
             return (
-                mr_stft_distance(made, true)
-                + self.config.mel_weight * log_mel_distance(made, true, self.config.front_end)
-                + self.config.phase_weight * stft_error(made, true, self.config.front_end)
+                distance
+                + self.config.convergence_weight * convergence
+                + self.config.mel_weight * (bands / wanted).log().abs().flatten(1).mean(1)
             )
-
-
-def with_mid_and_side(samples: Tensor) -> Tensor:
-    """Left and right (b 2 s), and half their sum and difference: (b 4 s)."""
-    left, right = samples.unbind(1)
-    return torch.stack([left, right, (left + right) / 2, (left - right) / 2], dim=1)
 
 
 def train_vocoder(config_path: Path, data: Path, out: Path, resume: bool = False) -> None:
@@ -91,17 +104,18 @@ def train_vocoder(config_path: Path, data: Path, out: Path, resume: bool = False
     rows = read_folder(data)
     folder = Path(out) / "vocoder"
     _check_front_end(config.front_end, folder)
+    codec = None if config.codec is None else _codec(config)
     torch.manual_seed(config.loop.seed)
-    vocoder = VocosVocoder(config.front_end, config.dim, config.layers)
+    vocoder = NeuralGriffinLim(config.front_end, config.dim, config.layers)
     if config.init is not None:
         begin, _ = load_vocoder(config.init)
-        if not isinstance(begin, VocosVocoder) or begin.config != vocoder.config:
+        if not isinstance(begin, NeuralGriffinLim) or begin.config != vocoder.config:
             raise UserError(f"init: {config.init} holds no network of this config's size and kind")
         vocoder.load_state_dict(begin.state_dict())
 
     def make_batch(draws: Sequence[Draw]) -> tuple[Tensor, ...]:
         parts = [
-            _example(rows[draw.index].path, config, torch.Generator().manual_seed(draw.seed))
+            example(rows[draw.index].path, config, codec, torch.Generator().manual_seed(draw.seed))
             for draw in draws
         ]
         return tuple(torch.stack(tensors) for tensors in zip(*parts, strict=True))
@@ -128,13 +142,44 @@ def train_vocoder(config_path: Path, data: Path, out: Path, resume: bool = False
     write_vocoder(folder, config.front_end, finished.vocoder)
 
 
-def _example(
-    path: Path, config: VocoderConfig, generator: torch.Generator
+def example(
+    path: Path, config: VocoderConfig, codec: MusicCodec | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A random part of a clip: samples (2 s) and its mel (2 f t) with noise."""
-    place = float(torch.rand((), generator=generator))
-    samples, mel = crop(path, config.crop, place, config.front_end)
-    return samples, mel + config.mel_noise * torch.randn(mel.shape, generator=generator)
+    """A random part of a clip: samples (2 s), and its mel (2 f t) or a codec's reading of it."""
+    place, louder, read, noisy, noise = torch.rand(5, generator=generator).tolist()
+    samples, _ = crop(path, config.crop, place, config.front_end)
+    samples = samples * 10 ** ((LOUDER[0] + (LOUDER[1] - LOUDER[0]) * louder) / 20)
+    mel = waveform_to_mel(samples[None], config.front_end)
+    if codec is not None and read < 0.5:
+        latents = codec.mel_to_latents(mel)
+        if noisy < 0.5:
+            standard = torch.randn(latents.shape, generator=generator)
+            latents = latents + config.latent_noise * noise * standard
+        mel = codec.latents_to_mel(latents)
+    return samples, mel[0]
+
+
+def _codec(config: VocoderConfig) -> MusicCodec:
+    """The codec of ``config.codec``, in the dtype that the CPU is fastest in.
+
+    Raises:
+        UserError: there is none, or it does not fit the config.
+    """
+    assert config.codec is not None
+    folder = find_model(config.codec, "music").folder
+    codec = MusicCodec.load(folder, dtype=resolve_dtype("auto", torch.device("cpu")))
+    if codec.front_end != config.front_end:
+        raise UserError(
+            f"codec: the front end of {config.codec} is {codec.front_end}, "
+            f"the config's {config.front_end}; they must be equal"
+        )
+    frames = codec.vae.downsampling
+    if config.crop % frames:
+        raise UserError(
+            f"crop {config.crop} must be a multiple of {frames}, the frames that a latent of "
+            f"{config.codec} stands for"
+        )
+    return codec
 
 
 def _check_front_end(wanted: FrontEnd, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mel spectrograms to samples: a small network in the manner of Vocos, or Griffin-Lim without one.
+"""Mel spectrograms to samples: Griffin-Lim, by itself or with levels that a small network finds.
 
 Both are what the folder ``vocoder/`` of a model holds; its ``config.json`` also tells the front
 end, which must be the one that the mels were made with.
@@ -8,21 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiodiff.griffin_lim import griffin_lim, linear
-from audiodiff.spectrogram import FrontEnd, istft, unpack
+from audiodiff.griffin_lim import LADDER, griffin_lim, linear_stereo, samples_of, shares_of_bands
+from audiodiff.spectrogram import (
+    FrontEnd,
+    StereoMel,
+    mel_bands,
+    mel_filters,
+    mix_rows,
+    mostly_zeros,
+    unpack,
+)
 from shared.errors import UserError
 from shared.naming import choose
 from shared.weights import load_into, load_state, read_config, save_component, write_json
 
-__all__ = ["GriffinLim", "Vocoder", "VocosVocoder", "griffin_lim", "load_vocoder", "write_vocoder"]
+__all__ = [
+    "GriffinLim", "NeuralGriffinLim", "Vocoder", "griffin_lim", "load_vocoder", "write_vocoder"
+]  # fmt: skip
 
-LOUDEST = 2.3  # natural logarithm of the largest magnitude that a network's spectra may have
+KERNEL = 3  # frames that a block sees
+LARGEST_CORRECTION = 7.0  # natural logarithm
+HOLDS = 2  # times that levels are held to those of the mel
 
 
 class Vocoder(Protocol):
@@ -43,50 +57,50 @@ class GriffinLim:
 
 
 class Block(nn.Module):
-    """ConvNeXt's block in one dimension (Liu et al. 2022, arXiv 2201.03545): (b c t) -> (b c t)."""
+    """ConvNeXt's block in one dimension (Liu et al. 2022, arXiv 2201.03545): (b t c) -> (b t c)."""
 
     def __init__(self, dim: int, scale: float) -> None:
         super().__init__()
-        self.dwconv = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
+        self.dwconv = nn.Conv1d(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.pwconv1 = nn.Linear(dim, 3 * dim)
-        self.pwconv2 = nn.Linear(3 * dim, dim)
+        self.pwconv1 = nn.Linear(dim, dim)
+        self.pwconv2 = nn.Linear(dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(self.dwconv(x).mT)
-        h = self.pwconv2(nn.functional.gelu(self.pwconv1(h)))
-        return x + (self.gamma * h).mT
+        h = self.norm(self.dwconv(x.mT).mT)
+        return x + self.gamma * self.pwconv2(F.gelu(self.pwconv1(h)))
 
 
-class VocosVocoder(nn.Module):
-    """Spectra at frame rate, then one inverse transform (Vocos: Siuzdak 2023, arXiv 2306.00814).
+class NeuralGriffinLim(nn.Module):
+    """Griffin-Lim whose levels of linear frequencies come from a network.
 
-    Left and right come from one network: their magnitudes, what phase they share, and how far
-    either turns from it, so that a centred sound stays in the centre. Magnitudes begin as those
-    that Griffin-Lim would take; the network learns what to correct.
+    From 1 kHz on a mel band is wider than the lines of a spectrum: where in it a partial lies is
+    lost, least squares make a hill of each band, and no phases fit such levels. The network has
+    learnt what spectra look like; what it finds is held to the levels that the mel tells.
 
     Raises:
         UserError: a size is no number above 0.
     """
 
-    def __init__(self, front_end: FrontEnd, dim: int = 256, layers: int = 8) -> None:
+    def __init__(self, front_end: FrontEnd, dim: int = 384, layers: int = 2) -> None:
         super().__init__()
         for name, value in (("dim", dim), ("layers", layers)):
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"the vocoder's {name} must be a number above 0, not {value!r}")
         self.front_end = front_end
         self.config: dict[str, Any] = {
-            "_class_name": "VocosVocoder", "dim": dim, "layers": layers, **front_end.to_config()
+            "_class_name": "NeuralGriffinLim", "dim": dim, "layers": layers, **front_end.to_config()
         }  # fmt: skip
         self.embed = nn.Linear(2 * front_end.n_mels, dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.blocks = nn.ModuleList(Block(dim, 1 / layers) for _ in range(layers))
-        self.final_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.head = nn.Linear(dim, 4 * front_end.bins)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.head = nn.Linear(dim, front_end.bins)
+        nn.init.normal_(self.head.weight, std=0.02)  # to begin with the bands' own levels, about
+        nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> VocosVocoder:
+    def from_config(cls, config: Mapping[str, Any]) -> NeuralGriffinLim:
         """Build from the content of ``config.json``.
 
         Raises:
@@ -98,25 +112,45 @@ class VocosVocoder(nn.Module):
         return cls(FrontEnd.from_config(config), config["dim"], config["layers"])
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Normalised mel (b 2 f t) -> samples (b 2 t*hop_length), float32."""
-        h = self.norm(self.embed(mel.to(self.embed.weight.dtype).flatten(1, 2).mT)).mT
+        """Normalised mel (b 2 f t) -> samples (b 2 t*hop_length), float32, without a gradient."""
+        # One at a time: sums over a batch may round otherwise, and phases remember a last digit.
+        return torch.stack([self._one(each[None].float()) for each in mel])
+
+    @torch.no_grad()
+    def _one(self, mel: Tensor) -> Tensor:
+        level, pan, width = self.spectra(mel)
+        return samples_of(level, pan, width, self.front_end, LADDER, 4)
+
+    def spectra(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Level, pan and width (b bins t) of linear frequencies, of a mel (b 2 f t)."""
+        h = self.embed(mel.to(self.embed.weight.dtype).flatten(1, 2).mT)
         for block in self.blocks:
             h = block(h)
-        # Phases want more digits than bfloat16 has.
-        out = self.head(self.final_norm(h.mT)).mT.float()
-        correction, shared, turn = out.split(
-            [2 * self.front_end.bins, *[self.front_end.bins] * 2], 1
-        )
-        log_magnitude = self._prior(mel.float()) + correction.unflatten(1, (2, -1))
-        phase = torch.stack([shared + turn, shared - turn], dim=1)
-        spectra = torch.polar(log_magnitude.clamp(max=LOUDEST).exp(), phase)
-        return istft(spectra, self.front_end)
+        correction = self.head(self.norm(h)).mT
+        with torch.autocast(mel.device.type, enabled=False):
+            return self._corrected(unpack(mel.float(), self.front_end), correction.float())
 
-    def _prior(self, mel: Tensor) -> Tensor:
-        """Logarithms of left's and right's magnitudes (b 2 bins t), by least squares."""
-        level, pan, _ = linear(unpack(mel, self.front_end), self.front_end)
-        sides = torch.stack([level * (1 + pan), level * (1 - pan)], dim=1)
-        return (sides + self.front_end.log_floor / 10).log()
+    def _corrected(self, bands: StereoMel, correction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What bands stand for, by the natural logarithms of what levels are off (b bins t)."""
+        shares, widths = _bands(self.front_end, correction.device)
+        bounded = correction.clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION)
+        level = mix_rows(shares, bands.level / widths) * bounded.exp()
+        floor = self.front_end.log_floor
+        wanted = bands.level + floor
+        for _ in range(HOLDS):  # a bin is moved by what the bands that it is in lack
+            lacking = (wanted / (mel_bands(level, self.front_end) + floor)).log()
+            level = level * mix_rows(shares, lacking).exp()
+        return level, *linear_stereo(bands, self.front_end)
+
+
+@lru_cache(maxsize=2)
+@torch.inference_mode(False)
+def _bands(front_end: FrontEnd, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The share of each band in a bin (bins f), and how many bins wide bands are (f 1)."""
+    filters = mel_filters(front_end)
+    # The narrowest bands may lie between two bins.
+    widths = filters.sum(1, keepdim=True).clamp(min=0.3)
+    return mostly_zeros(shares_of_bands(filters), device), widths.to(device)
 
 
 def load_vocoder(
@@ -133,7 +167,9 @@ def load_vocoder(
     return load(root, config, device), FrontEnd.from_config(config)
 
 
-def write_vocoder(folder: Path, front_end: FrontEnd, vocoder: VocosVocoder | None = None) -> None:
+def write_vocoder(
+    folder: Path, front_end: FrontEnd, vocoder: NeuralGriffinLim | None = None
+) -> None:
     """Write a vocoder's folder; without a network it tells the front end, for Griffin-Lim.
 
     Raises:
@@ -152,11 +188,11 @@ def _load_griffin_lim(
     return GriffinLim(FrontEnd.from_config(config))
 
 
-def _load_vocos(folder: Path, config: Mapping[str, Any], device: torch.device | str) -> Vocoder:
+def _load_neural(folder: Path, config: Mapping[str, Any], device: torch.device | str) -> Vocoder:
     return load_into(
-        lambda: VocosVocoder.from_config(config), load_state(folder), folder, device=device
+        lambda: NeuralGriffinLim.from_config(config), load_state(folder), folder, device=device
     )
 
 
 _Load = Callable[[Path, Mapping[str, Any], torch.device | str], Vocoder]
-_LOADERS: dict[str, _Load] = {"GriffinLim": _load_griffin_lim, "VocosVocoder": _load_vocos}
+_LOADERS: dict[str, _Load] = {"GriffinLim": _load_griffin_lim, "NeuralGriffinLim": _load_neural}

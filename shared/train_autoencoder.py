@@ -33,7 +33,8 @@ class AutoencoderConfig:
             learns from, drawn evenly for each sample; it will meet a denoiser's imperfect ones.
         init: a ``vae`` folder whose weights to begin with.
         train_encoder: off, only the decoder learns; with ``init``, latents stay what they were, so
-            that a denoiser trained in them goes on fitting.
+            that a denoiser trained in them goes on fitting. A ``model`` without an encoder
+            (``_encoder: linear code``) has none to learn.
     """
 
     model: dict[str, Any]
@@ -62,7 +63,7 @@ class AutoencoderObjective(nn.Module):
         error = decoded.float() - media
         # L1 keeps edges; the square is what PSNR counts.
         reconstruction = error.abs().flatten(1).mean(1) + 2 * error.square().flatten(1).mean(1)
-        if not self.config.train_encoder:
+        if self.vae.encoder is None or not self.config.train_encoder:
             return reconstruction
         posterior = self.vae.encode(media.contiguous(memory_format=torch.channels_last))
         anchor = (posterior.mean.float() - code).square().flatten(1).mean(1)
@@ -87,11 +88,16 @@ def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
     """
     vae = AutoencoderKL.from_config(config.model)
     if config.init is not None:
-        vae.load_state_dict(load_vae(Path(config.init)).state_dict())
+        found = load_vae(Path(config.init)).state_dict()
+        if vae.encoder is None:  # that of the other is not asked for
+            found = {
+                k: v for k, v in found.items() if not k.startswith(("encoder.", "quant_conv."))
+            }
+        vae.load_state_dict(found)
     if not config.train_encoder:
-        vae.encoder.requires_grad_(False)
-        if vae.quant_conv is not None:
-            vae.quant_conv.requires_grad_(False)
+        for part in (vae.encoder, vae.quant_conv):
+            if part is not None:
+                part.requires_grad_(False)
     return vae
 
 

@@ -21,6 +21,7 @@ from shared.errors import UserError
 from shared.layers import Downsample2D, GroupNorm, ResnetBlock2D, Upsample2D
 
 EPS = 1e-6
+ENCODER, LINEAR_CODE = "_encoder", "linear code"
 _DOWN, _UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
 _DEFAULTS: dict[str, Any] = {
     "in_channels": 3,
@@ -70,6 +71,9 @@ class AutoencoderKL(nn.Module):
 
     With ``n = len(block_out_channels)`` a picture (b c h w) has latents
     (b latent_channels h/2^(n-1) w/2^(n-1)).
+
+    A config with ``"_encoder": "linear code"`` has no encoder: its latents are those of the code
+    beside it (:mod:`shared.linear_code`).
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -84,9 +88,11 @@ class AutoencoderKL(nn.Module):
             widths, values["layers_per_block"], values["norm_num_groups"],
             values["mid_block_add_attention"],
         )  # fmt: skip
-        self.encoder = Encoder(values["in_channels"], 2 * z, shape)
+        encodes = _has_encoder(config)
+        self.encoder = Encoder(values["in_channels"], 2 * z, shape) if encodes else None
         self.decoder = Decoder(z, values["out_channels"], shape)
-        self.quant_conv = nn.Conv2d(2 * z, 2 * z, 1) if values["use_quant_conv"] else None
+        quantizes = encodes and values["use_quant_conv"]
+        self.quant_conv = nn.Conv2d(2 * z, 2 * z, 1) if quantizes else None
         self.post_quant_conv = nn.Conv2d(z, z, 1) if values["use_post_quant_conv"] else None
 
     @classmethod
@@ -102,8 +108,11 @@ class AutoencoderKL(nn.Module):
         """Pictures (b c h w), by custom in [-1, 1], to the posterior over their latents.
 
         Raises:
+            UserError: the autoencoder has no encoder.
             ValueError: a height or width that is no multiple of ``downsampling``.
         """
+        if self.encoder is None:
+            raise UserError("this autoencoder has no encoder; the linear code beside it encodes")
         if x.shape[2] % self.downsampling or x.shape[3] % self.downsampling:
             raise ValueError(
                 f"height and width must be multiples of {self.downsampling}, "
@@ -230,6 +239,14 @@ class MidBlock(nn.Module):
         for attention in self.attentions:
             h = attention(h)
         return self.resnets[1](h)
+
+
+def _has_encoder(config: Mapping[str, Any]) -> bool:
+    # An underscore keeps diffusers from taking it for an argument.
+    says = config.get(ENCODER)
+    if says not in (None, LINEAR_CODE):
+        raise UserError(f"VAE config: {ENCODER} may only be {LINEAR_CODE!r}, not {says!r}")
+    return says is None
 
 
 def _parse(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Orthonormal(AutoencoderKL):
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.config = {"in_channels": 8, "out_channels": 8, "scaling_factor": 2.0}
-        self.downsampling, self.latent_channels = 8, 512
+        self.downsampling, self.latent_channels, self.encoder = 8, 512, nn.Identity()
         generator = torch.Generator().manual_seed(1)
         self.turn = nn.Parameter(torch.linalg.qr(torch.randn(512, 512, generator=generator))[0])
 
@@ -163,3 +163,5 @@ def test_what_does_not_fit_is_refused(tmp_path):
         tiny_codec().encode(noise(1, 2, 4095))
     with pytest.raises(UserError, match="vocoder"):
         MusicCodec.load(tmp_path)
+    with pytest.raises(UserError, match="no encoder, and no linear code"):
+        tiny_codec(_encoder="linear code")

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from audiodiff import train_diffusion as music
+from audiodiff.codec import MusicCodec
 from audiodiff.controls import CHANNELS, CONTROLS, check_controls, from_labels, to_channels
 from audiodiff.corpus import read_folder
 from audiodiff.data import Clips, load_clips, mel_crop
@@ -112,6 +113,17 @@ def with_vae(tones, tmp_path_factory) -> Path:
     (out / "vae.yaml").write_text(VAE)
     train_vae(out / "vae.yaml", tones, out)
     return out
+
+
+def test_an_autoencoder_needs_no_encoder(tones, tmp_path):
+    (tmp_path / "vae.yaml").write_text(VAE.replace("model:\n", "model:\n  _encoder: linear code\n"))
+    train_vae(tmp_path / "vae.yaml", tones, tmp_path)
+    log = [json.loads(x) for x in (tmp_path / "runs/vae/log.jsonl").read_text().splitlines()]
+    assert log[-1]["code_error"] == 0
+    codec = MusicCodec.load(tmp_path)
+    assert codec.vae.encoder is None and codec.code is not None
+    samples = torch.from_numpy(tone(60, 1.5).T.copy())[None, :, : 4096 * 8]
+    assert codec.decode(codec.encode(samples)).shape == samples.shape
 
 
 def encode(samples: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from shared.checkpoints import load_vae, save_component
 from shared.errors import UserError
+from shared.train_autoencoder import AutoencoderConfig, build_autoencoder
+from shared.training import LoopConfig
 from shared.vae import AutoencoderKL, Posterior
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -165,3 +168,28 @@ def test_unsupported_config_is_refused_by_name(change: dict[str, Any], words: li
     message = str(refusal.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+@torch.no_grad()
+def test_without_an_encoder_the_decoder_is_what_it_was(tmp_path: Path) -> None:
+    whole = AutoencoderKL.from_config(BASE).eval()
+    randomize(whole)
+    save_component(whole, tmp_path / "whole", torch.float32)
+    config = BASE | {"_encoder": "linear code"}
+    loop = LoopConfig(steps=1)
+    begun = build_autoencoder(
+        AutoencoderConfig(model=config, loop=loop, init=str(tmp_path / "whole"))
+    )
+    save_component(begun, tmp_path / "half", torch.float32)
+    half = load_vae(tmp_path / "half")
+    names = {key.partition(".")[0] for key in half.state_dict()}
+    assert names == {"decoder", "post_quant_conv"}
+    picture, latents = inputs(BASE)
+    assert torch.equal(half.decode(latents), whole.decode(latents))
+    with pytest.raises(UserError, match="has no encoder; the linear code"):
+        half.encode(picture)
+    with pytest.raises(UserError, match="_encoder may only be 'linear code', not 'none'"):
+        AutoencoderKL.from_config(BASE | {"_encoder": "none"})
+    # What is left in diffusers' own: the same decoder, an encoder that nobody has trained.
+    theirs: Any = diffusers.AutoencoderKL.from_pretrained(tmp_path / "half").eval()
+    assert torch.allclose(theirs.decode(latents).sample, whole.decode(latents), atol=1e-5)
