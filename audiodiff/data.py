@@ -147,13 +147,16 @@ def crop(path: Path, frames: int, place: float, front_end: FrontEnd) -> tuple[Te
     """
     margin = front_end.n_fft // front_end.hop_length
     hop = front_end.hop_length
-    samples = _read_part(path, frames * hop, margin * hop, place, front_end.sample_rate)
+    samples = read_part(path, frames * hop, margin * hop, place, front_end.sample_rate)
     mel = waveform_to_mel(samples[None], front_end)[0, :, :, margin : margin + frames]
     return samples[:, margin * hop : (margin + frames) * hop], mel
 
 
-def _read_part(path: Path, length: int, margin: int, place: float, sample_rate: int) -> Tensor:
-    """``length`` samples of a clip and ``margin`` on either side, stereo: (2 length + 2*margin)."""
+def read_part(path: Path, length: int, margin: int, place: float, sample_rate: int) -> Tensor:
+    """``length`` samples of a clip and ``margin`` on either side, stereo: (2 length + 2*margin).
+
+    Silence is where the clip is not; ``place`` and errors as in :func:`crop`.
+    """
     import soundfile
 
     try:

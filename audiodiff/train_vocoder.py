@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from audiodiff.codec import MusicCodec
 from audiodiff.corpus import read_folder
-from audiodiff.data import crop
+from audiodiff.data import crop, read_part
 from audiodiff.losses import log_mel_distance, mr_stft_distance
 from audiodiff.spectrogram import FrontEnd, mel_bands, stft, waveform_to_mel
 from audiodiff.vocoder import NeuralGriffinLim, load_vocoder, write_vocoder
 from shared.config import STRICT, read_config
 from shared.devices import resolve_dtype
 from shared.errors import UserError
-from shared.models import find_model
 from shared.training import Draw, LoopConfig, train
 
 EXAMPLES = 16  # clips at the end of the data that the log's distances are measured on
@@ -44,8 +43,8 @@ class VocoderConfig:
         layers: its blocks.
         front_end: what a spectrogram is; see :class:`audiodiff.spectrogram.FrontEnd`.
         crop: length in spectrogram frames of the random parts of clips that are trained on.
-        codec: a model. Of every other crop the network sees the mel that its autoencoder
-            makes of it, as it will see those of what a denoiser makes.
+        decoded: share of the crops of which the network sees what the autoencoder in ``out/vae``
+            makes of them, as it will see what that makes of a denoiser's latents.
         latent_noise: greatest standard deviation of noise on the latents of half of these.
         convergence_weight, mel_weight: of spectral convergence and of the log-mel distance,
             beside the distance of log magnitudes.
@@ -57,8 +56,8 @@ class VocoderConfig:
     dim: int = 384
     layers: int = 2
     front_end: FrontEnd = field(default_factory=FrontEnd)
-    crop: int = 72
-    codec: str | None = None
+    crop: Annotated[int, Field(gt=2 * EDGE)] = 72
+    decoded: Annotated[float, Field(ge=0, le=1)] = 0.5
     latent_noise: Annotated[float, Field(ge=0)] = 0.3
     convergence_weight: float = 1.0
     mel_weight: float = 0.5
@@ -97,6 +96,8 @@ class VocoderObjective(nn.Module):
 def train_vocoder(config_path: Path, data: Path, out: Path, resume: bool = False) -> None:
     """Train a vocoder on the clips of a folder; write ``out/vocoder``.
 
+    ``out/vae`` has to be there (``train vae``) unless ``decoded`` is 0.
+
     Raises:
         UserError: the config or the data is at fault, or a run is there and ``resume`` is off.
     """
@@ -104,7 +105,7 @@ def train_vocoder(config_path: Path, data: Path, out: Path, resume: bool = False
     rows = read_folder(data)
     folder = Path(out) / "vocoder"
     _check_front_end(config.front_end, folder)
-    codec = None if config.codec is None else _codec(config)
+    codec = _codec(config, Path(out)) if config.decoded else None
     torch.manual_seed(config.loop.seed)
     vocoder = NeuralGriffinLim(config.front_end, config.dim, config.layers)
     if config.init is not None:
@@ -147,10 +148,11 @@ def example(
 ) -> tuple[Tensor, Tensor]:
     """A random part of a clip: samples (2 s), and its mel (2 f t) or a codec's reading of it."""
     place, louder, read, noisy, noise = torch.rand(5, generator=generator).tolist()
-    samples, _ = crop(path, config.crop, place, config.front_end)
+    length = config.crop * config.front_end.hop_length
+    samples = read_part(path, length, 0, place, config.front_end.sample_rate)
     samples = samples * 10 ** ((LOUDER[0] + (LOUDER[1] - LOUDER[0]) * louder) / 20)
     mel = waveform_to_mel(samples[None], config.front_end)
-    if codec is not None and read < 0.5:
+    if codec is not None and read < config.decoded:
         latents = codec.mel_to_latents(mel)
         if noisy < 0.5:
             standard = torch.randn(latents.shape, generator=generator)
@@ -159,25 +161,22 @@ def example(
     return samples, mel[0]
 
 
-def _codec(config: VocoderConfig) -> MusicCodec:
-    """The codec of ``config.codec``, in the dtype that the CPU is fastest in.
+def _codec(config: VocoderConfig, out: Path) -> MusicCodec:
+    """The codec in ``out``, in the dtype that the CPU is fastest in.
 
     Raises:
         UserError: there is none, or it does not fit the config.
     """
-    assert config.codec is not None
-    folder = find_model(config.codec, "music").folder
-    codec = MusicCodec.load(folder, dtype=resolve_dtype("auto", torch.device("cpu")))
-    if codec.front_end != config.front_end:
+    if not (out / "vae").is_dir():
         raise UserError(
-            f"codec: the front end of {config.codec} is {codec.front_end}, "
-            f"the config's {config.front_end}; they must be equal"
+            f"{out} has no vae, whose mels a vocoder learns: train vae first, or say decoded: 0"
         )
+    codec = MusicCodec.load(out, dtype=resolve_dtype("auto", torch.device("cpu")))
     frames = codec.vae.downsampling
     if config.crop % frames:
         raise UserError(
             f"crop {config.crop} must be a multiple of {frames}, the frames that a latent of "
-            f"{config.codec} stands for"
+            f"{out / 'vae'} stands for"
         )
     return codec
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiodiff.griffin_lim import LADDER, griffin_lim, linear_stereo, samples_of, shares_of_bands
+from audiodiff.griffin_lim import griffin_lim, linear_stereo, samples_of, shares_of_bands
 from audiodiff.spectrogram import (
     FrontEnd,
     StereoMel,
@@ -118,8 +118,7 @@ class NeuralGriffinLim(nn.Module):
 
     @torch.no_grad()
     def _one(self, mel: Tensor) -> Tensor:
-        level, pan, width = self.spectra(mel)
-        return samples_of(level, pan, width, self.front_end, LADDER, 4)
+        return samples_of(*self.spectra(mel), self.front_end)
 
     def spectra(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Level, pan and width (b bins t) of linear frequencies, of a mel (b 2 f t)."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -255,6 +256,7 @@ CONFIG = """
 art: music
 dim: 16
 layers: 1
+decoded: 0
 front_end: {n_fft: 256, hop_length: 64, n_mels: 16}
 crop: 32
 loop: {steps: STEPS, batch_size: 2, learning_rate: 0.01, warmup: 1, ema_decay: 0.5,
@@ -304,25 +306,29 @@ def test_training_keeps_to_the_folder_s_front_end(clips, tmp_path):
         train_vocoder(tmp_path / "vocoder.yaml", clips, tmp_path / "out")
 
 
-@pytest.fixture
-def codec_config(tmp_path):
-    """Crops that a tiny model's autoencoder reads."""
-    write_tiny_music_model(tmp_path / "model")
-    return f"""
+DECODED = """
 art: music
 dim: 8
 layers: 1
-front_end: {{n_mels: 64}}
+front_end: {n_mels: 64}
 crop: 16
-codec: {tmp_path / "model"}
-loop: {{steps: 1, batch_size: 2, warmup: 1, log_every: 1, sample_every: 0, checkpoint_every: 0}}
+loop: {steps: 1, batch_size: 2, warmup: 1, log_every: 1, sample_every: 0, checkpoint_every: 0}
 """
 
 
-def test_every_other_crop_is_one_that_a_codec_has_read(clips, codec_config, tmp_path):
-    (tmp_path / "vocoder.yaml").write_text(codec_config)
+@pytest.fixture
+def out(tmp_path):
+    """A run's folder that has its autoencoder."""
+    write_tiny_music_model(tmp_path / "model")
+    for part in ("vae", "vocoder"):
+        shutil.copytree(tmp_path / "model" / part, tmp_path / "out" / part)
+    return tmp_path / "out"
+
+
+def test_every_other_crop_is_what_the_autoencoder_makes_of_it(clips, out, tmp_path):
+    (tmp_path / "vocoder.yaml").write_text(DECODED)
     config = read_config(tmp_path / "vocoder.yaml", VocoderConfig)
-    codec = MusicCodec.load(tmp_path / "model")
+    codec = MusicCodec.load(out)
     read = []
     for seed in range(24):
         draw = partial(example, clips / "1.wav", config)
@@ -335,22 +341,24 @@ def test_every_other_crop_is_one_that_a_codec_has_read(clips, codec_config, tmp_
         again = draw(codec, torch.Generator().manual_seed(seed))
         assert torch.equal(again[1], mel)
     assert 6 < sum(read) < 18
-    train_vocoder(tmp_path / "vocoder.yaml", clips, tmp_path / "out")
-    assert isinstance(load_vocoder(tmp_path / "out" / "vocoder")[0], NeuralGriffinLim)
+    train_vocoder(tmp_path / "vocoder.yaml", clips, out)
+    assert isinstance(load_vocoder(out / "vocoder")[0], NeuralGriffinLim)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (("n_mels: 64", "n_mels: 128"), "codec: the front end of .* must be equal"),
+        (("n_mels: 64", "n_mels: 128"), "must be equal"),
         (("crop: 16", "crop: 12"), "crop 12 must be a multiple of 8"),
+        (("crop: 16", "crop: 8"), "crop: .* greater than 8"),
         (("dim: 8", "dim: 8\ninit: model/vocoder"), "init: model/vocoder holds no network"),
     ],
 )
-def test_a_codec_that_does_not_fit_is_refused(
-    clips, codec_config, tmp_path, change, message, monkeypatch
-):
+def test_what_does_not_fit_a_run_is_refused(clips, out, tmp_path, change, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "vocoder.yaml").write_text(codec_config.replace(*change))
+    (tmp_path / "vocoder.yaml").write_text(DECODED.replace(*change))
     with pytest.raises(UserError, match=message):
-        train_vocoder(tmp_path / "vocoder.yaml", clips, tmp_path / "out")
+        train_vocoder(tmp_path / "vocoder.yaml", clips, out)
+    (tmp_path / "vocoder.yaml").write_text(DECODED)
+    with pytest.raises(UserError, match=r"no vae, .* train vae first, or say decoded: 0"):
+        train_vocoder(tmp_path / "vocoder.yaml", clips, tmp_path / "other")
