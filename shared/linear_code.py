@@ -76,8 +76,8 @@ class LinearCode:
         return media + _joined(patches, self.patch)
 
     def save(self, folder: Path) -> None:
-        """Write the code to ``folder``."""
-        tensors = {"mean": self.mean, "basis": self.basis, "scale": self.scale}
+        """Write the code to ``folder``, its matrices in half precision."""
+        tensors = {"mean": self.mean, "basis": self.basis.half(), "scale": self.scale}
         if self.correction is not None:
             tensors["correction"] = self.correction.half()
         with whole_file(folder / FILE, overwrite=True) as file:
@@ -100,7 +100,7 @@ class LinearCode:
         # The first version of the format knew square patches only, of what had three channels.
         factor = metadata.get("factor", "8")
         c, p, q = map(int, metadata.get("patch", f"3 {factor} {factor}").split())
-        return cls(mean, basis.contiguous(), scale, (c, p, q), correction)
+        return cls(mean, basis.float().contiguous(), scale, (c, p, q), correction)
 
 
 def fit(media: Iterable[Tensor], channels: int, patch: tuple[int, int]) -> LinearCode:

@@ -8,7 +8,7 @@ from audiodiff.codec import FOLD, MusicCodec, fold, unfold
 from audiodiff.spectrogram import FrontEnd, waveform_to_mel
 from audiodiff.vocoder import GriffinLim, write_vocoder
 from shared.errors import UserError
-from shared.linear_code import fit, fit_correction
+from shared.linear_code import LinearCode, fit, fit_correction
 from shared.vae import AutoencoderKL, Posterior
 from shared.weights import save_component
 
@@ -133,10 +133,10 @@ def test_a_folder_is_loaded(tmp_path):
 def test_a_linear_code_encodes_and_corrects_the_decoder(tmp_path):
     codec = tiny_codec(scaling_factor=1.0, shift_factor=None)
     mel = waveform_to_mel(noise(2, 2, 8 * 4096), FRONT_END)
-    plain_code = fit([mel], 6, (32, 8))
     save_component(codec.vae, tmp_path / "vae", torch.float32)
     write_vocoder(tmp_path / "vocoder", FRONT_END)
-    plain_code.save(tmp_path / "vae")
+    fit([mel], 6, (32, 8)).save(tmp_path / "vae")
+    plain_code = LinearCode.load(tmp_path / "vae")  # rounded as files are
     latents = plain_code.encode(mel)
     with torch.no_grad():
         uncorrected = codec.latents_to_mel(latents)

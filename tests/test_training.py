@@ -242,7 +242,7 @@ def test_the_linear_code_survives_its_file(tmp_path):
     code.save(tmp_path)
     loaded = LinearCode.load(tmp_path)
     assert loaded.patch == (3, 8, 8)
-    assert torch.equal(loaded.basis, code.basis)
+    assert torch.equal(loaded.basis, code.basis.half().float())  # half precision on disk
     with pytest.raises(UserError, match="train vae"):
         LinearCode.load(tmp_path / "none")
 
