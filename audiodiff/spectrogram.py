@@ -188,20 +188,24 @@ def istft(spectra: Tensor, front_end: FrontEnd) -> Tensor:
     this framing, in which no frame is centred on the first sample.
     """
     pieces = torch.fft.irfft(spectra.transpose(-1, -2), front_end.n_fft)
-    return overlap_add(pieces * hann_window(front_end, spectra.device), front_end)
+    pieces = pieces * hann_window(front_end, spectra.device)
+    return within_margins(overlap_add(pieces, front_end), front_end)
 
 
 def overlap_add(frames: Tensor, front_end: FrontEnd) -> Tensor:
-    """Windowed frames (... t n_fft) -> samples (... t * hop_length).
+    """Windowed frames (... t n_fft) -> samples (... t * hop_length), with a margin at both ends.
 
-    Added at their places and divided by what the squared windows add up to.
+    Added at their places and divided by what the squared windows add up to. Where frames begin
+    before the first sample or end after the last there is silence, (n_fft - hop_length)/2 of it.
     """
-    n_fft, hop, count = front_end.n_fft, front_end.hop_length, frames.shape[-2]
-    margin = (n_fft - hop) // 2
-    inside = slice(margin, margin + count * hop)
-    window = hann_window(front_end, frames.device)
-    weight = _add(window.square().expand(count, n_fft), hop)
-    return _add(frames, hop)[..., inside] / weight[inside]
+    scale = _overlap_scale(front_end, frames.shape[-2], frames.device)
+    return _add(frames, front_end.hop_length) * scale
+
+
+def within_margins(samples: Tensor, front_end: FrontEnd) -> Tensor:
+    """What lies between the margins of :func:`overlap_add`."""
+    margin = (front_end.n_fft - front_end.hop_length) // 2
+    return samples[..., margin : samples.shape[-1] - margin]
 
 
 # Constants that are kept must not be born as inference tensors: training could not use them.
@@ -254,6 +258,16 @@ def hann_window(front_end: FrontEnd, device: torch.device) -> Tensor:
     """The window (n_fft,), scaled so that its samples sum to 2."""
     window = torch.hann_window(front_end.n_fft, device=device)
     return window * (2 / window.sum())
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _overlap_scale(front_end: FrontEnd, count: int, device: torch.device) -> Tensor:
+    """What the sum of so many frames is multiplied by, 0 in the margins."""
+    n_fft, hop = front_end.n_fft, front_end.hop_length
+    weight = _add(hann_window(front_end, device).square().expand(count, n_fft), hop)
+    margin = (n_fft - hop) // 2
+    return F.pad(1 / within_margins(weight, front_end), (margin, margin))
 
 
 def _add(pieces: Tensor, hop: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from shared.conditioning import Conditioning
+from shared.memory import keep_freed_memory
 from shared.models import known_words, unknown_words
 from shared.packing import pack_convolutions, remember_contexts
 from shared.settings import SampleSettings
@@ -24,6 +25,8 @@ GPU_BATCH = 8  # samples computed at once on a GPU
 
 def for_sampling(module: Module) -> Module:
     """The module made quick to compute with, its weights not to be changed any more."""
+    if next(module.parameters()).device.type == "cpu":
+        keep_freed_memory()
     # Convolutions take tensors in this order as they are; others they re-arrange at each call.
     module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     pack_convolutions(module)  # on a CPU, the weights as well
