@@ -7,20 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from audiodiff.key import estimate_key
 from audiodiff.loudness import loudness
-from audiodiff.tempo import spectra, tempo
-from audiodiff.theory import Key
+from audiodiff.tempo import tempo
 
 HEARD_SECONDS = 120.0  # from the middle of a recording: enough to tell tempo and key
-N_FFT = 16384  # at 44.1 kHz 2.7 Hz a bin: semitones are told apart from A2 on
-A2, C7 = 45, 96  # MIDI pitches between which a key is looked for
-
-# How common each pitch class is in music of a key, from the tonic up (Albrecht & Shanahan 2013,
-# "The use of large corpora to train a new type of key-finding algorithm").
-_PROFILES = {
-    "major": (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081),
-    "minor": (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052),
-}
 
 
 @dataclass(frozen=True)
@@ -85,36 +76,3 @@ def middle_part(samples: np.ndarray, sample_rate: int, seconds: float) -> np.nda
     kept = min(samples.shape[1], round(seconds * sample_rate))
     start = (samples.shape[1] - kept) // 2
     return samples[:, start : start + kept]
-
-
-def chroma(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """How much of each pitch class, C first, sounds in a recording (c, s): (12,), sum 1 or 0."""
-    n_fft = 2 * round(N_FFT * sample_rate / 44100 / 2)
-    centres = np.arange(0, samples.shape[1], n_fft // 2)
-    strength = spectra(samples, n_fft, centres).sum(axis=0)  # (n_fft / 2 + 1)
-    frequencies = np.arange(1, len(strength)) * sample_rate / n_fft
-    pitches = 69 + 12 * np.log2(frequencies / 440)
-    heard = (pitches >= A2 - 0.5) & (pitches <= C7 + 0.5)
-    # Semitones have the more bins the higher they lie: weigh each bin by its share of one.
-    weights = strength[1:][heard] / frequencies[heard]
-    classes = np.round(pitches[heard]).astype(int) % 12
-    total = np.bincount(classes, weights, minlength=12)
-    return total / total.sum() if total.sum() > 0 else np.zeros(12)
-
-
-def estimate_key(samples: np.ndarray, sample_rate: int) -> Key | None:
-    """The major or minor key whose profile correlates best with the pitch classes of (c, s).
-
-    Krumhansl & Schmuckler's method (Krumhansl 1990, "Cognitive Foundations of Musical Pitch",
-    chapter 4). None where nothing has a pitch. Of twelve seconds of music it is exact about every
-    other time, and otherwise mostly a neighbour: the relative key, or a fifth away.
-    """
-    heard = chroma(samples, sample_rate)
-    if heard.std() < 1e-9:
-        return None
-    fits = {
-        Key(tonic, mode): float(np.corrcoef(heard, np.roll(profile, tonic))[0, 1])
-        for mode, profile in _PROFILES.items()
-        for tonic in range(12)
-    }
-    return max(fits, key=lambda key: fits[key])

@@ -8,11 +8,11 @@ from statistics import median
 
 import numpy as np
 
-from audiodiff.analysis import estimate_key
 from audiodiff.bars import first_downbeat
 from audiodiff.chord_heard import chords_heard
 from audiodiff.inputs.audio import track_beats
 from audiodiff.inputs.grid import Grid
+from audiodiff.key import estimate_key
 from audiodiff.labels import SAMPLE_RATE
 from audiodiff.metrics import hear
 from audiodiff.theory import Key

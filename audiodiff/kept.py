@@ -8,17 +8,16 @@ those of Music ControlNet (Wu et al. 2023, arXiv 2311.07069, section 4.3).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audiodiff import metrics
-from audiodiff.analysis import estimate_key
 from audiodiff.audio_file import resample
 from audiodiff.bars import first_downbeat
 from audiodiff.chord_heard import chords_heard, overlap
 from audiodiff.curves import values_at
+from audiodiff.key import estimate_key
 from audiodiff.labels import FRAME_SECONDS, SAMPLE_RATE, Labels
 from audiodiff.loudness import loudness
 from audiodiff.metrics import Heard, hear
@@ -30,7 +29,7 @@ from audiodiff.tempo import (
     same_tempo,
     steady_beats,
 )
-from audiodiff.theory import Key
+from audiodiff.theory import Key, nearest_diatonic
 from audiodiff.wishes import wishes_of
 
 if TYPE_CHECKING:
@@ -265,19 +264,9 @@ def curve_kept(found: np.ndarray, curve: Curve) -> dict[str, float | str | bool 
 def key_kept(samples: np.ndarray, key: Key) -> dict[str, float | str | bool]:
     """The key that is heard, and whether it is the one asked for or has its scale."""
     heard = estimate_key(samples, SAMPLE_RATE)
-    same = heard is not None and {*heard.pitch_classes} == {*_diatonic(key).pitch_classes}
+    same = heard is not None and {*heard.pitch_classes} == {*nearest_diatonic(key).pitch_classes}
     name = "none" if heard is None else heard.name
     return {"asked": key.name, "heard": name, "kept": same}
-
-
-def _diatonic(key: Key) -> Key:
-    """The major or minor key nearest to one in another mode: of its third, on its tonic."""
-    if key.mode in ("major", "minor"):
-        return key
-    minor = (key.tonic + 3) % 12 in key.pitch_classes and (key.tonic + 4) % 12 not in (
-        key.pitch_classes
-    )
-    return replace(key, mode="minor" if minor else "major")
 
 
 def _tempo_kept(heard: Heard, tempo: float) -> dict[str, float | str | bool]:

@@ -5,7 +5,7 @@ that C# and Db are one; `PITCH_CLASSES` says which of the two spellings is print
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.errors import UserError
 
@@ -157,6 +157,16 @@ def parse_key(text: str) -> Key:
         f"unknown key {text!r}; write a note from A to G, # or b if need be, and one of: "
         f"{', '.join(MODES)} (as in 'A minor', 'F# major', 'Bbm')"
     )
+
+
+def nearest_diatonic(key: Key) -> Key:
+    """The major or minor key nearest to one in another mode: of its third, on its tonic."""
+    if key.mode in ("major", "minor"):
+        return key
+    minor = (key.tonic + 3) % 12 in key.pitch_classes and (key.tonic + 4) % 12 not in (
+        key.pitch_classes
+    )
+    return replace(key, mode="minor" if minor else "major")
 
 
 def parse_chord(text: str) -> Chord:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from audiodiff.analysis import analyse, chroma, estimate_key, middle_part
+from audiodiff.analysis import analyse, middle_part
+from audiodiff.key import chroma, estimate_key
 from audiodiff.plot import (
     HEIGHT,
     HIGHEST,
@@ -49,9 +50,10 @@ def test_the_key_of_a_cadence_is_found(tonic: int, mode: str) -> None:
 
 @pytest.mark.parametrize("rate", [16000, 44100, 48000])
 def test_chroma_knows_its_pitch_at_any_rate(rate: int) -> None:
-    for pitch in (50, 60, 73, 90):
+    for pitch in (38, 48, 60, 73, 90):
         heard = chroma(np.stack([tone(pitch, 1, rate)] * 2), rate)
-        assert heard.argmax() == pitch % 12 and heard.sum() == pytest.approx(1)
+        row = heard[0 if pitch < 52 else 1]  # the bass, and what lies above
+        assert row.argmax() == pitch % 12 and row.mean() == pytest.approx(1)
 
 
 def test_analysis_measures_and_guesses() -> None:
