@@ -21,7 +21,7 @@ from audiodiff.corpus import Row, read_folder
 from audiodiff.data import mel_crop
 from audiodiff.mel_sheet import save_mels
 from audiodiff.spectrogram import FrontEnd, log_channels
-from audiodiff.vocoder import load_vocoder, write_vocoder
+from audiodiff.vocoder import check_front_end, load_vocoder, write_vocoder
 from shared.config import STRICT, read_config
 from shared.errors import UserError
 from shared.latents import read_ahead
@@ -82,7 +82,11 @@ def train_vae(config_path: Path, data: Path, out: Path, resume: bool = False) ->
             f"crop {config.crop} and code_frames {config.code_frames} must be multiples of {f}, "
             "the frames that a latent stands for"
         )
-    front_end = _front_end(config.front_end, out / "vocoder")
+    front_end = config.front_end
+    check_front_end(front_end, out / "vocoder")
+    with processes().main_process_first():
+        if not (out / "vocoder" / "config.json").exists():
+            write_vocoder(out / "vocoder", front_end)
     every = math.ceil(len(rows) / config.code_clips)
     code = fitted_code(
         out / "vae",
@@ -158,23 +162,6 @@ def mel_error_db(first: Tensor, second: Tensor, front_end: FrontEnd) -> float:
     """How far the levels of two log-mels (b 2 f t) are apart in dB, on average over all bands."""
     distance = log_channels(first, front_end) - log_channels(second, front_end)
     return distance.abs().mean().item() * 20 / math.log(10)
-
-
-def _front_end(wanted: FrontEnd, folder: Path) -> FrontEnd:
-    """The front end of a ``vocoder`` folder, which is made if there is none.
-
-    Raises:
-        UserError: it is another than the one that is wanted.
-    """
-    with processes().main_process_first():
-        if not (folder / "config.json").exists():
-            write_vocoder(folder, wanted)
-    _, found = load_vocoder(folder)
-    if found != wanted:
-        raise UserError(
-            f"the config's front_end is {wanted}, that of {folder} is {found}; they must be equal"
-        )
-    return found
 
 
 def _crops(rows: Sequence[Row], frames: int, front_end: FrontEnd) -> Iterator[Tensor]:

@@ -20,7 +20,12 @@ from audiodiff.corpus import read_folder
 from audiodiff.data import crop, read_part
 from audiodiff.losses import log_mel_distance, mr_stft_distance
 from audiodiff.spectrogram import FrontEnd, mel_bands, stft, waveform_to_mel
-from audiodiff.vocoder import NeuralGriffinLim, load_vocoder, write_vocoder
+from audiodiff.vocoder import (
+    NeuralGriffinLim,
+    check_front_end,
+    load_vocoder,
+    write_vocoder,
+)
 from shared.config import STRICT, read_config
 from shared.devices import resolve_dtype
 from shared.errors import UserError
@@ -104,7 +109,7 @@ def train_vocoder(config_path: Path, data: Path, out: Path, resume: bool = False
     config = read_config(config_path, VocoderConfig)
     rows = read_folder(data)
     folder = Path(out) / "vocoder"
-    _check_front_end(config.front_end, folder)
+    check_front_end(config.front_end, folder)
     codec = _codec(config, Path(out)) if config.decoded else None
     torch.manual_seed(config.loop.seed)
     vocoder = NeuralGriffinLim(config.front_end, config.dim, config.layers)
@@ -179,13 +184,3 @@ def _codec(config: VocoderConfig, out: Path) -> MusicCodec:
             f"{out / 'vae'} stands for"
         )
     return codec
-
-
-def _check_front_end(wanted: FrontEnd, folder: Path) -> None:
-    if not (folder / "config.json").exists():
-        return
-    _, found = load_vocoder(folder)
-    if found != wanted:
-        raise UserError(
-            f"the config's front_end is {wanted}, that of {folder} is {found}; they must be equal"
-        )

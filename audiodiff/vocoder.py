@@ -31,7 +31,13 @@ from shared.naming import choose
 from shared.weights import load_into, load_state, read_config, save_component, write_json
 
 __all__ = [
-    "GriffinLim", "NeuralGriffinLim", "Vocoder", "griffin_lim", "load_vocoder", "write_vocoder"
+    "GriffinLim",
+    "NeuralGriffinLim",
+    "Vocoder",
+    "check_front_end",
+    "griffin_lim",
+    "load_vocoder",
+    "write_vocoder",
 ]  # fmt: skip
 
 KERNEL = 3  # frames that a block sees
@@ -179,6 +185,21 @@ def write_vocoder(
         write_json(Path(folder) / "config.json", config)
     else:
         save_component(vocoder, Path(folder))
+
+
+def check_front_end(wanted: FrontEnd, folder: Path) -> None:
+    """That a ``vocoder`` folder, where there is one, takes the mels of this front end.
+
+    Raises:
+        UserError: it takes others.
+    """
+    if not (folder / "config.json").exists():
+        return
+    _, found = load_vocoder(folder)
+    if found != wanted:
+        raise UserError(
+            f"the config's front_end is {wanted}, that of {folder} is {found}; they must be equal"
+        )
 
 
 def _load_griffin_lim(
