@@ -228,7 +228,8 @@ def blend(
     if is_sound(first) != is_sound(second):
         raise UserError("blend takes two clips or two pictures, not one of each")
     if is_sound(first):
-        refuse_for("clips", "frames", "to_prompt", "strength", "fps")
+        refuse_for("clips, whose sampling steps are --sampling-steps", "frames")
+        refuse_for("clips", "to_prompt", "strength", "fps")
         clips.blend(first, second, prompt, overlap, noise, making)
     else:
         refuse_for("pictures", "overlap", "noise")

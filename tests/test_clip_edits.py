@@ -322,6 +322,7 @@ def test_every_verb_tells_and_is_made_again(edits: Duotone, duotone: Duotone) ->
         (["restyle", "x.wav", "--like", "none.wav"], ["none.wav"]),
         (["blend", "x.wav", "x.wav"], ["2.5", "1.000"]),
         (["blend", "x.wav", "x.wav", "--overlap", "0"], ["0.2 to 60"]),
+        (["blend", "x.wav", "x.wav", "--steps", "8"], ["--steps", "clips", "--sampling-steps"]),
         (["blend", "x.wav", "x.png"], ["two clips or two pictures"]),
         (["inpaint", "x.png", "--span", "0:1"], ["--span", "pictures"]),
     ],
