@@ -7,19 +7,14 @@ never as plain as clapping hands.
 
 from __future__ import annotations
 
-import argparse
-import random
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy import optimize, special
-from tqdm import tqdm
 
 from audiodiff.analysis import middle_part
-from audiodiff.corpus import Row, read_folder
-from audiodiff.sound_file import read_sound
+from audiodiff.corpus import Row
+from audiodiff.examples import LENGTHS, Examples, Task, learnt_half, other_half, read_examples
 from audiodiff.tempo import (
     COMB,
     FASTEST,
@@ -31,19 +26,13 @@ from audiodiff.tempo import (
     same_tempo,
     tempi,
 )
-from shared.errors import UserError
 
-LENGTHS = (6.0, 16.0)  # seconds of the clips' middles that are learnt from
 NEAR = 0.02  # of the true tempo, for a tempo tried to be the one
 RIDGE = 1e-4  # by which large weights are held back
 # Plain beats also repeat at halves and at three halves of what is twice as long: these must not say
 # for it more than the prior says against it.
 MOST = {1 / 2: -2.0, 3 / 2: 2.0}
 PATTERNS = 400  # that are learnt from, of each length, and as many that are not
-
-
-Examples = tuple[np.ndarray, np.ndarray]
-"""Values (n, lags, tempi) of :func:`audiodiff.tempo.lag_values`, and the true tempi (n,)."""
 
 
 def fit_comb(values: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -53,7 +42,7 @@ def fit_comb(values: np.ndarray, true: np.ndarray) -> np.ndarray:
     plus its prior: multinomial logistic regression, by maximum likelihood.
 
     Args:
-        values: (n, lags, tempi), as in `Examples`.
+        values: (n, lags, tempi), of :func:`audiodiff.tempo.lag_values`.
         true: (n,) beats a minute.
     """
     right = abs(np.log(tempi()) - np.log(true)[:, None]) <= NEAR
@@ -81,31 +70,24 @@ def shares_right(values: np.ndarray, true: np.ndarray, weights: np.ndarray) -> t
     return float(octave), float(exact)
 
 
-def read_clips(rows: Sequence[Row], count: int) -> dict[str, Examples]:
-    """Of the middles of ``count`` clips drawn by lot, for each length.
+def _true_tempo(row: Row) -> float | None:
+    tempo = row.labels.tempo
+    return tempo if tempo is not None and SLOWEST <= tempo <= FASTEST else None
 
-    Raises:
-        UserError: there are too few clips with a tempo.
-    """
-    rows = [row for row in rows if SLOWEST <= (row.labels.tempo or 0) <= FASTEST]
-    if len(rows) < count:
-        raise UserError(
-            f"only {len(rows)} clips state a tempo from {SLOWEST:g} to {FASTEST:g}; {count} are "
-            "needed (--clips)"
-        )
-    found = []
-    for row in tqdm(random.Random(0).sample(rows, count), unit="clip"):
-        assert row.labels.tempo is not None
-        sound = read_sound(row.path)
-        onsets = onset_strength(sound.samples, sound.sample_rate)
-        parts = [middle_part(onsets[None], ONSET_RATE, length)[0] for length in LENGTHS]
-        if all(np.ptp(part) for part in parts):
-            found.append(([lag_values(part) for part in parts], row.labels.tempo))
-    true = np.array([tempo for _, tempo in found])
-    return {
-        f"clips of {length:g} s": (np.stack([parts[number] for parts, _ in found]), true)
-        for number, length in enumerate(LENGTHS)
-    }
+
+def _heard(samples: np.ndarray, sample_rate: int) -> list[np.ndarray] | None:
+    onsets = onset_strength(samples, sample_rate)
+    parts = [middle_part(onsets[None], ONSET_RATE, length)[0] for length in LENGTHS]
+    return [lag_values(part) for part in parts] if all(np.ptp(part) for part in parts) else None
+
+
+TASK = Task(
+    "Learn the comb by which tempi are found.",
+    1600,
+    f"a tempo from {SLOWEST:g} to {FASTEST:g}",
+    _true_tempo,
+    _heard,
+)
 
 
 def pattern(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, float]:
@@ -141,21 +123,12 @@ def make_patterns(count: int) -> dict[str, Examples]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Print weights learnt from one half of some clips, and how they do in the other."""
-    parser = argparse.ArgumentParser(description="Learn the comb by which tempi are found.")
-    parser.add_argument("--data", type=Path, required=True, help="labelled corpus of clips")
-    parser.add_argument("--clips", type=int, default=1600)
-    given = parser.parse_args(args)
-    try:
-        examples = read_clips(read_folder(given.data), given.clips)
-    except UserError as error:
-        sys.exit(f"Error: {error}")
-    examples |= make_patterns(2 * PATTERNS)
-    learnt_from = [(values[0::2], true[0::2]) for values, true in examples.values()]
-    weights = fit_comb(*map(np.concatenate, zip(*learnt_from, strict=True)))
+    examples = read_examples(TASK, args) | make_patterns(2 * PATTERNS)
+    weights = fit_comb(*learnt_half(examples))
     for lag, weight in zip(COMB, weights, strict=True):
         print(f"{lag:.3f} beats {weight:.1f}")
-    for kind, (values, true) in examples.items():
-        octave, exact = shares_right(values[1::2], true[1::2], weights)
+    for kind, found in examples.items():
+        octave, exact = shares_right(*other_half(found), weights)
         print(f"{kind}: {octave:.3f} right or an octave off, {exact:.3f} right")
 
 

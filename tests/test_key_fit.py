@@ -8,11 +8,12 @@ from scipy import optimize
 
 from audiodiff import key_fit
 from audiodiff.audio_file import write_audio
+from audiodiff.examples import Examples
 from audiodiff.key import KEYS, PROFILES, key_scores
 from audiodiff.labels import SAMPLE_RATE
 
 
-def made_up(count: int) -> key_fit.Examples:
+def made_up(count: int) -> Examples:
     """What is heard in keys drawn by lot: their scales and triads among other notes, (n 2 12)."""
     rng = np.random.default_rng(0)
     true = rng.integers(len(KEYS), size=count)
